@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * libustack: one stack across JIT code, native code and the kernel, for
+ * tracers. A *session* owns the BPF maps that the probes use, follows the
+ * processes whose stacks arrive, and turns a stored stack's id into frames and
+ * text. It runs a thread of its own between ustack_start() and ustack_stop();
+ * every function here may be called from any one thread at a time beside it.
+ *
+ * Errors are negative errno; ustack_error() has the sentence for the user.
+ */
+#ifndef USTACK_H
+#define USTACK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define USTACK_VERSION "0.1.0"
+
+struct ustack;
+
+/* ---- a session -------------------------------------------------------- */
+
+struct ustack_opts {
+	size_t size;      /* sizeof(struct ustack_opts): lets the struct grow */
+	uint32_t cells;   /* 8-byte cells for ranges; 0: the default (64 MiB) */
+	uint32_t max_frames; /* of any stack this session will be asked for; 0: 127 */
+	bool demangle;    /* C++ names of native frames */
+	bool verbose;     /* messages about what is found and followed */
+	bool own_events;  /* reserved, false */
+	pid_t only_pid;   /* -p/-c: the process a bare PATH spec belongs to; 0: none */
+	/* Where warnings and verbose messages go; NULL: stderr, one line each. */
+	void (*message)(void *ctx, int level /* 0 verbose, 1 warning, 2 error */, const char *text);
+	void *message_ctx;
+};
+
+/* Negative errno on failure; then @err (if size) holds a sentence. No kernel
+ * object is made yet, so this works without root. */
+int ustack_new(const struct ustack_opts *opts, struct ustack **out, char *err, size_t err_size);
+void ustack_free(struct ustack *u); /* stops first; NULL is fine */
+const char *ustack_error(const struct ustack *u);
+
+/*
+ * A `--helper` SPEC: "auto", "off", "PID=PATH" or "PATH". Checked here: the
+ * file must exist, be a regular file in a known format, and tell (or be told,
+ * only_pid) whose it is. 0, or negative errno and ustack_error().
+ */
+int ustack_add_spec(struct ustack *u, const char *spec);
+/* The process that a bare PATH without a pid of its own belongs to (-c, whose
+ * pid is known only after the fork). */
+void ustack_set_pid(struct ustack *u, pid_t pid);
+
+/* ---- the maps --------------------------------------------------------- */
+
+/* Number, shape and fd of the maps, for loaders that place them themselves.
+ * Shapes are known before ustack_create_maps(); fds after it and are owned by
+ * the session (dup(2) them to keep them). */
+struct ustack_map_info {
+	const char *name;
+	uint32_t type, key_size, value_size, max_entries, flags;
+};
+int ustack_map_count(void);
+int ustack_map_info(const struct ustack *u, int which, struct ustack_map_info *out);
+int ustack_create_maps(struct ustack *u);
+int ustack_map_fd(const struct ustack *u, int which);
+
+/* The capture code as LLVM bitcode, to be linked into a probe's module:
+ *     i64 @ustack_capture(i8* ctx, i32 frames, i64 flags)
+ * returns the stored stack's id. Maps are named by calls to
+ * `i8* @ustack_map(i32 which)`, to be replaced by whatever the loader uses. */
+const void *ustack_bitcode(size_t *size);
+
+/* Attach the programs that tell lives of processes apart and start following.
+ * Call before the probes are attached. */
+int ustack_start(struct ustack *u);
+/* Read what was written up to now, stop following. Stacks can still be
+ * resolved. Call once the probes are detached, before the last print. */
+void ustack_stop(struct ustack *u);
+
+/* ---- stacks ----------------------------------------------------------- */
+
+enum ustack_frame_type {
+	USTACK_FRAME_JIT,    /* named by a note */
+	USTACK_FRAME_NATIVE, /* named by an ELF symbol, or module+offset */
+	USTACK_FRAME_NONE,   /* not named: `reason` says why */
+};
+
+enum ustack_reason { /* closed list */
+	USTACK_REASON_NONE,
+	USTACK_REASON_NO_NOTE,
+	USTACK_REASON_NOTE_LATE,
+	USTACK_REASON_REPLACED,
+	USTACK_REASON_MAP_FULL,
+	USTACK_REASON_PROCESS_GONE,
+	USTACK_REASON_LOST,
+	USTACK_REASON_TRUNCATED,
+	USTACK_REASON_BROKEN,
+	USTACK_REASON_MAX,
+};
+/* As printed in brackets: "no note", "replaced while counted", ... */
+const char *ustack_reason_text(enum ustack_reason r);
+
+struct ustack_frame {
+	enum ustack_frame_type type;
+	enum ustack_reason reason;
+	uint64_t address;     /* native and unnamed frames; a JIT frame's line start */
+	const char *function; /* JIT: function; native: symbol or NULL */
+	const char *path;     /* JIT: source as the runtime wrote it, or ""; native: the file */
+	const char *module;   /* native: base name of the file */
+	uint64_t offset;      /* native: from the symbol, or in the module */
+	uint32_t line, column;         /* JIT: the executing position; 0: not known */
+	uint32_t def_line, def_column; /* JIT: where the function is defined; 0: not known */
+	const char *kind;     /* "js", "wasm", ... ; "native"; "" */
+	const char *tier;     /* "interpreted", "baseline", "mid", "optimized" or "" */
+	const char *raw;      /* JIT: the note's name, byte-exact up to a NUL */
+	bool exact;           /* false: named as well as a perf map can say */
+	uint64_t instance;    /* JIT: 0 if not from the kernel's answer */
+};
+
+struct ustack_stack {
+	uint64_t id;
+	uint32_t pid;         /* 0: not known */
+	const char *comm;
+	uint64_t first, last; /* CLOCK_MONOTONIC ns of the first and last event */
+	bool more;            /* there were further frames */
+	enum ustack_reason reason; /* != NONE: there is no stack, and why */
+	size_t n_frames;
+	const struct ustack_frame *frames; /* leaf first */
+};
+
+/*
+ * Resolve @id, at most @limit frames (0: all that were stored). The result
+ * belongs to the session and stays as it is until ustack_free(), so the same
+ * id gives the same pointer. Before ustack_stop() it first lets the follower
+ * catch up. Id 0 resolves to no frames. 0 or negative errno.
+ */
+int ustack_resolve(struct ustack *u, uint64_t id, unsigned limit, const struct ustack_stack **out);
+
+/* The stack as text, a line a frame, each after @indent spaces; starts with a
+ * newline, as bpftrace's do; "" for id 0. Escaped for a terminal. Owned by the
+ * session like the stack itself. Never NULL. */
+const char *ustack_text(struct ustack *u, uint64_t id, unsigned limit, unsigned indent);
+/* One JSON object, {"type": "stack", ...}, no newline. malloc'ed; NULL on ENOMEM. */
+char *ustack_json(struct ustack *u, uint64_t id, unsigned limit);
+
+/* Stored stacks that @in_use does not claim are dropped when their map is
+ * three quarters full, else nothing happens. Returns the number dropped. */
+long ustack_sweep(struct ustack *u, bool (*in_use)(void *ctx, uint64_t id), void *ctx);
+bool ustack_wants_sweep(struct ustack *u);
+
+/* ---- losses ----------------------------------------------------------- */
+
+/* Everything that was dropped, skipped or left unnamed, as one plain line
+ * (`verbose`: one line a reason); "" if nothing was. malloc'ed. */
+char *ustack_losses(struct ustack *u, bool verbose);
+char *ustack_losses_json(struct ustack *u); /* {"type": "ustack_losses", ...} or NULL */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The index of one space: who was at this address at that time.
+ *
+ * Code is an interval of addresses with a life: [start, end) x [birth, death).
+ * New code ends the life of whatever it overlaps (and only of the overlapped
+ * part: the remainder lives on under the same instance). Every line range of a
+ * note is an *instance* of its own, with a number that is never used again;
+ * the number is what a stored stack keeps.
+ *
+ * Not thread-safe; the session's lock covers it.
+ */
+#ifndef USTACK_INDEX_INDEX_H
+#define USTACK_INDEX_INDEX_H
+
+#include "maps/layout.h"
+#include "notes/note.h"
+
+struct index;
+
+#define INDEX_ALIVE UINT64_MAX
+
+/* One instance, as it was published. */
+struct index_entry {
+	uint64_t instance;
+	uint64_t start, end;   /* as born; later code may have taken parts of it */
+	uint64_t birth, death; /* CLOCK_MONOTONIC ns; death: when its first part was
+				* taken; INDEX_ALIVE while whole */
+	struct note_str name;  /* as the producer wrote it; owned by the index */
+	struct note_str file;  /* of the line; len 0: none */
+	uint32_t line, column; /* executing position; 0: not known */
+	bool exact;            /* birth is the producer's time, not the reader's */
+};
+
+/*
+ * @next_instance: the counter that hands out instance numbers, shared by all
+ * indexes of a session; starts at 1; outlives the index.
+ */
+struct index *index_new(uint64_t *next_instance);
+void index_free(struct index *ix);
+
+/*
+ * Take a note in. @now is used as its birth where the note has no time of its
+ * own (then the entry is not `exact`). 0, -ENOMEM, or -E2BIG when a bound of
+ * the index is reached (counted by the caller).
+ */
+int index_add(struct index *ix, const struct note *note, uint64_t now);
+
+/*
+ * Restrict the index to [ranges) of executable memory, sorted, disjoint: pages
+ * outside them are never reported by index_next_dirty. Code of a note that
+ * lies outside is kept for lookups. Called again when mappings change; pages
+ * that come into sight become dirty.
+ */
+struct index_range { uint64_t start, end; };
+int index_clamp(struct index *ix, const struct index_range *ranges, size_t n);
+
+/*
+ * Pages whose tiling changed since they were last fetched. Fetch one: fills
+ * @cells (room for USTACK_RUN_MAX_ENTRIES) with the page's entries as the
+ * layout wants them (USTACK_ENTRY: first at offset 0, holes with instance 0)
+ * and *@n (0: nothing lives on the page any more); *@reused is set if an
+ * address of the page changed its meaning (not just gained one).
+ * 1 if there was a page, 0 if none is dirty.
+ */
+int index_next_dirty(struct index *ix, uint64_t *page, uint64_t *cells, size_t *n,
+		     bool *reused);
+
+/* The instance's entry, or NULL. Valid until the index is freed. */
+const struct index_entry *index_instance(const struct index *ix, uint64_t instance);
+
+/* Who was at @addr from @first to @last (both included)? */
+enum index_answer {
+	INDEX_FOUND,    /* *out: the one entry that was there all that time */
+	INDEX_NOTHING,  /* no note says anything about that address at that time */
+	INDEX_REPLACED, /* it changed in between, no single answer */
+};
+enum index_answer index_at(const struct index *ix, uint64_t addr, uint64_t first,
+			   uint64_t last, const struct index_entry **out);
+/* The same for every address of [start, end): FOUND only if one *function*
+ * (same name) was there all the time in all of it. Used when code was replaced
+ * after the kernel's answer was given: @start, @end are the old entry's. */
+enum index_answer index_over(const struct index *ix, uint64_t start, uint64_t end,
+			     uint64_t first, uint64_t last,
+			     const struct index_entry **out);
+
+struct index_stats {
+	uint64_t annotations; /* notes taken in */
+	uint64_t instances;   /* entries born */
+	uint64_t alive;       /* entries of which some part lives */
+	uint64_t bytes;       /* memory held, names included */
+};
+void index_stats(const struct index *ix, struct index_stats *out);
+
+/* Visit every annotation whose code is alive, in address order. */
+int index_each(const struct index *ix, int (*fn)(void *ctx, const struct index_entry *e), void *ctx);
+
+#endif

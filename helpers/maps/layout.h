@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * The layout of the BPF maps: the one header that the BPF side and the user
+ * side share. Nothing here depends on libbpf, on bpftrace or on libc.
+ *
+ *   procs    hash   tgid            -> space            written by BPF only
+ *   spaces   hash   space           -> generations      written by user space only
+ *   pages    hash   {space, page}   -> first cell of a run
+ *   cells    array  (mmapable u64)  runs: a 2-cell head, then sorted entries
+ *   slots    array  scratch and memo, USTACK_SLOTS a CPU, each owned by a try-lock
+ *   stacks32, stacks128  hash  id -> stored stack (two size classes)
+ *   counts   array  what was lost, by reason
+ *   events   ring buffer: first sight of a space, its end
+ *
+ * A *space* is one life of one process: tgid and the time at which a probe
+ * first saw it. exec, exit and the fork that reuses a tgid end it, so neither
+ * exec nor pid reuse can make an address mean something else.
+ *
+ * A *run* tiles one 4 KiB page. The page's u64 in `pages` is the index of its
+ * first cell. A run is immutable: it is replaced by writing another one and
+ * swinging the page's u64, and its cells are reused only after a grace period.
+ * The head repeats space, page and count, so that a reader who still holds an
+ * old index can tell.
+ */
+#ifndef USTACK_MAPS_LAYOUT_H
+#define USTACK_MAPS_LAYOUT_H
+
+#include <linux/types.h>
+
+/* ---- spaces ---------------------------------------------------------- */
+
+/* tgid in the top 22 bits (PID_MAX_LIMIT is 2^22), microseconds of
+ * CLOCK_MONOTONIC in the other 42. 0 is no space. */
+#define USTACK_SPACE_TIME_BITS 42
+#define USTACK_SPACE(tgid, ns)                                                 \
+	(((__u64)(tgid) << USTACK_SPACE_TIME_BITS) |                           \
+	 (((__u64)(ns) >> 10) & ((1ULL << USTACK_SPACE_TIME_BITS) - 1)))
+#define USTACK_SPACE_TGID(space) ((__u32)((__u64)(space) >> USTACK_SPACE_TIME_BITS))
+
+#define USTACK_MAX_PROCS 65536
+
+/* What the memo's entries are tagged with; bumped after the runs are in place.
+ * A hit stays true until some address changes its meaning; a miss only until
+ * anything at all is published. */
+struct ustack_gens {
+	__u64 reused;
+	__u64 published;
+};
+
+/* ---- ranges ---------------------------------------------------------- */
+
+#define USTACK_PAGE_SHIFT 12
+#define USTACK_PAGE_SIZE (1u << USTACK_PAGE_SHIFT)
+
+struct ustack_page_key {
+	__u64 space;
+	__u64 page; /* address >> USTACK_PAGE_SHIFT */
+};
+
+/* A run in `cells`: [space] [page << 13 | count] [entry] * count.
+ * An entry is offset-in-page << 52 | instance and reaches to the next entry or
+ * the end of the page; instance 0 is a hole. The first entry's offset is 0.
+ * Sorted by offset, so by value too. */
+#define USTACK_RUN_HEAD 2
+#define USTACK_RUN_COUNT_BITS 13
+#define USTACK_RUN_MAX_ENTRIES 4096
+#define USTACK_RUN_HEAD1(page, count) (((__u64)(page) << USTACK_RUN_COUNT_BITS) | (count))
+#define USTACK_ENTRY(off, instance) (((__u64)(off) << 52) | (instance))
+#define USTACK_ENTRY_OFF(e) ((__u32)((__u64)(e) >> 52))
+#define USTACK_ENTRY_INSTANCE(e) ((__u64)(e) & ((1ULL << 52) - 1))
+
+#define USTACK_MAX_PAGES (256 * 1024)
+#define USTACK_DEFAULT_CELLS (8u << 20)
+
+/* ---- tokens: one u64 a frame ----------------------------------------- */
+
+#define USTACK_TAG_SHIFT 60
+#define USTACK_TAG_NATIVE 0ULL   /* the address itself (x86-64: 57 bits at most) */
+#define USTACK_TAG_INSTANCE 1ULL /* low 52 bits: the instance */
+#define USTACK_TAG_PENDING 2ULL  /* address; code may be newer than the maps */
+#define USTACK_TAG_BROKEN 3ULL   /* the walk was lost at this address */
+#define USTACK_TOKEN(tag, v) (((__u64)(tag) << USTACK_TAG_SHIFT) | (v))
+#define USTACK_TOKEN_TAG(t) ((__u64)(t) >> USTACK_TAG_SHIFT)
+#define USTACK_TOKEN_VALUE(t) ((__u64)(t) & ((1ULL << USTACK_TAG_SHIFT) - 1))
+
+/* ---- stored stacks ---------------------------------------------------- */
+
+#define USTACK_MAX_FRAMES 127 /* kernel.perf_event_max_stack's default */
+#define USTACK_CLASS32 32
+#define USTACK_CLASS128 128
+#define USTACK_MAX_STACKS32 (64 * 1024)
+#define USTACK_MAX_STACKS128 (32 * 1024)
+
+/* flags */
+#define USTACK_F_MORE (1u << 0) /* the walk had further frames beyond depth */
+
+struct ustack_stack_head {
+	__u64 space;
+	__u32 depth;
+	__u32 flags;
+	__u64 first; /* CLOCK_MONOTONIC ns of the first and */
+	__u64 last;  /* of the last event that had this stack */
+};
+
+struct ustack_stack32 {
+	struct ustack_stack_head head;
+	__u64 token[USTACK_CLASS32]; /* leaf first */
+};
+
+struct ustack_stack128 {
+	struct ustack_stack_head head;
+	__u64 token[USTACK_CLASS128];
+};
+
+/* The value of ustack(helper): an id. Bit 0 tells the class (0: stacks32).
+ * Ids below USTACK_ID_MIN are no stacks: */
+#define USTACK_ID_NONE 0   /* no user stack: kernel thread */
+#define USTACK_ID_BUSY 2   /* all slots of this CPU were in use */
+#define USTACK_ID_FULL 4   /* the map of stacks was full */
+#define USTACK_ID_CLASH 6  /* other stacks had all places this digest may have */
+#define USTACK_ID_FAULT 8  /* the user stack could not be read */
+#define USTACK_ID_MIN 16
+#define USTACK_ID_CLASS128 1ULL
+#define USTACK_PROBES 4    /* places a digest may have: id, id + 2, ... */
+
+/* ---- scratch ----------------------------------------------------------- */
+
+#define USTACK_SLOTS 4 /* a CPU: task, preempting task, interrupt, NMI */
+#define USTACK_MEMO 1024
+
+struct ustack_memo {
+	__u64 ip;
+	__u64 space;
+	__u64 gen;
+	__u64 token;
+};
+
+struct ustack_slot {
+	__u64 lock;
+	__u64 spill[7]; /* values the verifier is made to forget */
+	__u64 ip[USTACK_CLASS128];
+	struct ustack_stack128 stack;
+	struct ustack_memo memo[USTACK_MEMO];
+};
+
+/* ---- counts ------------------------------------------------------------- */
+
+enum ustack_count {
+	USTACK_COUNT_STACKS,      /* captured (so that losses have a whole) */
+	USTACK_COUNT_BUSY,        /* USTACK_ID_BUSY */
+	USTACK_COUNT_STACKS_FULL, /* USTACK_ID_FULL */
+	USTACK_COUNT_CLASH,       /* USTACK_ID_CLASH */
+	USTACK_COUNT_FAULT,       /* USTACK_ID_FAULT */
+	USTACK_COUNT_PROCS_FULL,  /* no room for a new space: stack stored with space 0 */
+	USTACK_COUNT_EVENTS_FULL, /* an event did not fit into the ring buffer */
+	USTACK_COUNT_MAX,
+};
+
+/* ---- events ------------------------------------------------------------- */
+
+enum ustack_event_type {
+	USTACK_EVENT_SPACE = 1, /* first sight */
+	USTACK_EVENT_END = 2,   /* exec, exit, or its tgid was given to another */
+};
+
+struct ustack_event {
+	__u32 type;
+	__u32 tgid;
+	__u64 space;
+	__u64 time; /* CLOCK_MONOTONIC ns */
+};
+
+#define USTACK_EVENTS_BYTES (256 * 1024)
+
+/* ---- the maps ------------------------------------------------------------ */
+
+enum ustack_map {
+	USTACK_MAP_PROCS,
+	USTACK_MAP_SPACES,
+	USTACK_MAP_PAGES,
+	USTACK_MAP_CELLS,
+	USTACK_MAP_SLOTS,
+	USTACK_MAP_STACKS32,
+	USTACK_MAP_STACKS128,
+	USTACK_MAP_COUNTS,
+	USTACK_MAP_EVENTS,
+	USTACK_MAP_MAX,
+};
+
+_Static_assert(sizeof(struct ustack_page_key) == 16, "hash keys have no padding");
+_Static_assert(sizeof(struct ustack_stack_head) == 32, "one layout on both sides");
+_Static_assert(sizeof(struct ustack_stack32) == 32 + 32 * 8, "one layout on both sides");
+_Static_assert(sizeof(struct ustack_stack128) == 32 + 128 * 8, "one layout on both sides");
+_Static_assert(sizeof(struct ustack_memo) == 32, "one layout on both sides");
+_Static_assert(sizeof(struct ustack_event) == 24, "one layout on both sides");
+_Static_assert(USTACK_MAX_FRAMES < USTACK_CLASS128, "a stack fits its class");
+_Static_assert((1u << USTACK_RUN_COUNT_BITS) > USTACK_RUN_MAX_ENTRIES, "count fits the head");
+
+#endif

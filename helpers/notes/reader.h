@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Readers: a growing file of notes -> struct note, incrementally. The format
+ * is told from the content, not from the name.
+ */
+#ifndef USTACK_NOTES_READER_H
+#define USTACK_NOTES_READER_H
+
+#include "notes/note.h"
+
+enum note_format {
+	NOTE_FORMAT_UNKNOWN, /* nothing to tell it by yet (empty file) */
+	NOTE_FORMAT_PERFMAP,
+	NOTE_FORMAT_JITDUMP,
+};
+
+struct note_reader;
+
+struct note_reader_stats {
+	uint64_t notes;      /* NOTE_CODE handed to the sink */
+	uint64_t bytes;      /* consumed so far */
+	uint64_t problems[8]; /* by enum note_problem */
+};
+
+/*
+ * Open a reader on @fd, which it owns from here on (closed on failure too).
+ * @fd must be a regular file (-EINVAL otherwise) opened for reading. Reads
+ * with pread(2) only: a file that shrinks cannot kill the reader.
+ * 0 or negative errno: -EINVAL not a regular file; -ENOTSUP a jitdump this
+ * build refuses (byte order, version, architecture), -EBADMSG neither format,
+ * with *@why (if @why) set to a static text that says which and why.
+ * An empty file is no error: the format is told once there is content.
+ */
+int note_reader_open(int fd, struct note_reader **out, const char **why);
+
+/*
+ * Hand every complete record that has not been handed yet to @sink. Returns
+ * the number of notes handed, or a negative errno (-ENOTSUP and -EBADMSG as
+ * above when the format only now became known). A tail that is not complete
+ * stays for the next call. With @final, it is reported as NOTE_TORN.
+ */
+long note_reader_drain(struct note_reader *r, const struct note_sink *sink, bool final);
+
+enum note_format note_reader_format(const struct note_reader *r);
+/* The process the file says it is of; 0 if it does not say. */
+uint32_t note_reader_pid(const struct note_reader *r);
+/* Text for the last error, never NULL. */
+const char *note_reader_why(const struct note_reader *r);
+const struct note_reader_stats *note_reader_stats(const struct note_reader *r);
+const char *note_format_name(enum note_format f);
+void note_reader_close(struct note_reader *r);
+
+#endif

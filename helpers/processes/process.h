@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What /proc tells of one process, taken once and kept: its mappings (so that
+ * its frames can be named after it is gone), its namespaces, its executable,
+ * and where its notes are. Reads only; nothing is written to the process and
+ * it is not stopped.
+ */
+#ifndef USTACK_PROCESSES_PROCESS_H
+#define USTACK_PROCESSES_PROCESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct mapping {
+	uint64_t start, end;
+	uint64_t offset; /* in the file */
+	uint64_t dev, inode; /* of the file; inode 0: anonymous */
+	bool exec;
+	bool deleted;
+	char *path; /* as /proc/PID/maps has it (unescaped), "" if none; owned */
+};
+
+struct process {
+	pid_t pid;    /* in our namespace */
+	pid_t ns_pid; /* in its innermost pid namespace */
+	uint64_t start_time; /* ticks, field 22 of /proc/PID/stat: tells pid reuse */
+	uid_t euid;
+	char *exe;    /* path as readlink(/proc/PID/exe) has it; "" if unreadable */
+	char comm[32];
+	struct mapping *maps; /* sorted by start */
+	size_t n_maps;
+	int root_fd;  /* O_PATH of /proc/PID/root; -1 if it could not be had */
+	int pid_fd;   /* O_PATH of /proc/PID */
+};
+
+/* 0; -ESRCH: gone; other negative errno. Everything is owned by *out. */
+int process_open(pid_t pid, struct process **out);
+/* Read the mappings again, keep what was known of unmapped files. 0, -ESRCH. */
+int process_refresh(struct process *p);
+/* Is it still the process we opened (same start time)? */
+bool process_alive(const struct process *p);
+const struct mapping *process_mapping(const struct process *p, uint64_t addr);
+void process_free(struct process *p);
+
+/*
+ * A file of the process, opened for reading as the process would see it: a
+ * mapped file through /proc/PID/map_files (deleted files too), falling back to
+ * its path inside the process's root (openat2 RESOLVE_IN_ROOT, so that a
+ * symlink in a container cannot lead out). Regular files only, O_NONBLOCK.
+ * fd or negative errno.
+ */
+int process_open_mapping(const struct process *p, const struct mapping *m);
+int process_open_path(const struct process *p, const char *path);
+
+/* Where a process's notes are. */
+struct notes_place {
+	int fd;      /* opened, regular, checked; owned by the caller */
+	char path[4096 + 64]; /* for messages: as the process sees it */
+};
+/*
+ * Find its notes: a mapped jitdump (the marker mapping of a file named
+ * jit-*.dump) first, else /tmp/perf-NSPID.map in its root. The file must be
+ * owned by the process's effective user or by root, and not be a symlink.
+ * 0; -ENOENT: none; -EPERM: refused, -ELOOP symlink, -EINVAL no regular file,
+ * with *@why set (static text) and place->path filled in.
+ */
+int process_find_notes(const struct process *p, struct notes_place *place, const char **why);
+
+#endif
