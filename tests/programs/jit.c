@@ -7,7 +7,8 @@
  * leaf first, is
  *
  *     probe_here             C: begins with `push %rbp`, a place for a uprobe,
- *                            and holds the USDT probe ustack_test:here
+ *                            and holds the USDT probe ustack_test:here; its
+ *                            argument is the number of the call, from 0
  *     callback               C: called by the innermost JIT function
  *     inner middle [level_1 ... level_N] outer        JIT
  *     call_chain, main       C
@@ -157,6 +158,15 @@ noinline void probe_here(int n)
 	__asm__ volatile("" : : "r"(__builtin_frame_address(0)));
 	USDT_HERE;
 	sink += (unsigned)n;
+}
+
+/* The end, for a tracer to stop at: with --spawn, of all @spawned processes,
+ * elsewhere @spawned is 0. */
+noinline void probe_end(unsigned long spawned);
+noinline void probe_end(unsigned long spawned)
+{
+	__asm__ volatile("" : : "r"(__builtin_frame_address(0)));
+	sink += (unsigned)spawned;
 }
 
 /* Fresh memory, so that the kernel allocates pages below a JIT stack. The
@@ -754,6 +764,7 @@ static int spawn(const struct options *opt)
 	while (wait(&status) > 0 || errno == EINTR)
 		failed |= status;
 	free(args);
+	probe_end(opt->spawn);
 	return failed ? 1 : 0;
 }
 
@@ -797,6 +808,7 @@ int main(int argc, char **argv)
 	make_chain(&jit);
 	make_fillers(&jit);
 	run(&jit);
+	probe_end(0);
 	notes_close(&jit.notes, opt.unlink);
 	free(jit.chain);
 	if (opt.exec)
