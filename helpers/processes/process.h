@@ -19,6 +19,7 @@ struct mapping {
 	uint64_t dev, inode; /* of the file; inode 0: anonymous */
 	bool exec;
 	bool deleted;
+	bool gone;    /* no longer mapped; kept so that earlier frames can be named */
 	char *path; /* as /proc/PID/maps has it (unescaped), "" if none; owned */
 };
 
@@ -31,15 +32,23 @@ struct process {
 	char comm[32];
 	struct mapping *maps; /* sorted by start */
 	size_t n_maps;
+	uint64_t maps_lost; /* mappings left out, or left without a path, by a bound */
+	uint64_t start_code, start_stack; /* of the memory image: tells exec; 0: not shown */
 	int root_fd;  /* O_PATH of /proc/PID/root; -1 if it could not be had */
 	int pid_fd;   /* O_PATH of /proc/PID */
 };
 
 /* 0; -ESRCH: gone; other negative errno. Everything is owned by *out. */
 int process_open(pid_t pid, struct process **out);
-/* Read the mappings again, keep what was known of unmapped files. 0, -ESRCH. */
+/*
+ * Read the mappings again, keep what was known of unmapped files: an executable
+ * file mapping that is gone stays, marked `gone`, as long as no mapping overlaps
+ * it. 0; -ESRCH: the process is gone, or has called exec and so is another life
+ * (open it anew); what was known stays as it was.
+ */
 int process_refresh(struct process *p);
-/* Is it still the process we opened (same start time)? */
+/* Is it still the process we opened (same start time, no exec since)? A
+ * zombie is not alive. */
 bool process_alive(const struct process *p);
 const struct mapping *process_mapping(const struct process *p, uint64_t addr);
 void process_free(struct process *p);
@@ -54,6 +63,11 @@ void process_free(struct process *p);
 int process_open_mapping(const struct process *p, const struct mapping *m);
 int process_open_path(const struct process *p, const char *path);
 
+/* stat(2) of the file behind a live mapping, without opening it; negative errno
+ * where map_files cannot be used (not root, process gone). */
+struct stat;
+int process_stat_mapping(const struct process *p, const struct mapping *m, struct stat *st);
+
 /* Where a process's notes are. */
 struct notes_place {
 	int fd;      /* opened, regular, checked; owned by the caller */
@@ -63,6 +77,9 @@ struct notes_place {
  * Find its notes: a mapped jitdump (the marker mapping of a file named
  * jit-*.dump) first, else /tmp/perf-NSPID.map in its root. The file must be
  * owned by the process's effective user or by root, and not be a symlink.
+ * A perf map that was last written before the process started, and that the
+ * process does not hold open, is what an earlier process of that pid left: it
+ * counts as none (-ENOENT, with *@why set).
  * 0; -ENOENT: none; -EPERM: refused, -ELOOP symlink, -EINVAL no regular file,
  * with *@why set (static text) and place->path filled in.
  */

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where a process's notes are. A runtime that writes a jitdump maps one page of
+ * it (the marker), so the file can be had from the mappings wherever it lies,
+ * deleted or not. A perf map is found by its agreed name, in a directory that
+ * everyone may write to: hence the checks of owner, kind and age.
+ */
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "processes/process.h"
+#include "processes/process_files.h"
+
+/* The pid in `jit-<digits>.dump`; 0: another name. */
+static unsigned long marker_pid(const char *path)
+{
+	const char *base = strrchr(path, '/');
+	unsigned long pid;
+	char *end;
+
+	base = base ? base + 1 : path;
+	if (strncmp(base, "jit-", 4) != 0 || !isdigit((unsigned char)base[4]))
+		return 0;
+	errno = 0;
+	pid = strtoul(base + 4, &end, 10);
+	return errno || strcmp(end, ".dump") != 0 ? 0 : pid;
+}
+
+/* A forked child has its parent's marker mapped too: its own name goes first. */
+static int marker_rank(const struct process *p, const struct mapping *m)
+{
+	unsigned long pid = m->inode ? marker_pid(m->path) : 0;
+
+	if (!pid)
+		return 0;
+	return 1 + (pid == (unsigned long)p->ns_pid) + 2 * m->exec + 4 * !m->gone;
+}
+
+static const struct mapping *find_marker(const struct process *p)
+{
+	const struct mapping *best = NULL;
+	int best_rank = 0;
+
+	for (size_t i = 0; i < p->n_maps; i++) {
+		int rank = marker_rank(p, &p->maps[i]);
+
+		if (rank > best_rank) {
+			best = &p->maps[i];
+			best_rank = rank;
+		}
+	}
+	return best;
+}
+
+static int refuse(int err, const char **why)
+{
+	switch (err) {
+	case -ELOOP:
+		*why = "is a symbolic link";
+		return -ELOOP;
+	case -EINVAL:
+		*why = "is no regular file";
+		return -EINVAL;
+	case -ENOENT:
+	case -ENOTDIR:
+	case -ESTALE:
+	case -ESRCH:
+		return -ENOENT;
+	case -EPERM:
+	case -EACCES:
+		*why = "cannot be opened: permission denied";
+		return -EPERM;
+	default:
+		*why = "cannot be opened";
+		return err;
+	}
+}
+
+static bool owner_fits(const struct process *p, const struct stat *st, const char **why)
+{
+	if (st->st_uid == p->euid || st->st_uid == 0)
+		return true;
+	*why = "belongs to neither the process's user nor root";
+	return false;
+}
+
+static int find_jitdump(const struct process *p, struct notes_place *place, const char **why)
+{
+	const struct mapping *m = find_marker(p);
+	struct stat st;
+	int fd;
+
+	if (!m)
+		return -ENOENT;
+	snprintf(place->path, sizeof(place->path), "%s", m->path);
+	fd = process_open_mapping(p, m);
+	if (fd < 0)
+		return refuse(fd, why);
+	if (fstat(fd, &st) || !owner_fits(p, &st, why)) {
+		close(fd);
+		return -EPERM;
+	}
+	place->fd = fd;
+	return 0;
+}
+
+/* Does the process hold the file @want, named @base, open? */
+static bool holds_open(const struct process *p, const char *base, const struct stat *want)
+{
+	int fd = openat(p->pid_fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	bool found = false;
+	struct dirent *e;
+	int left = 65536;
+
+	if (!d) {
+		if (fd >= 0)
+			close(fd);
+		return false;
+	}
+	while (!found && left-- && (e = readdir(d))) {
+		char link[PATH_MAX];
+		ssize_t n = readlinkat(fd, e->d_name, link, sizeof(link) - 1);
+		struct stat st;
+
+		/* Only a link of that name is followed: a stat of just any open
+		 * file could wait for a dead file server. */
+		link[n > 0 ? n : 0] = '\0';
+		if (strstr(link, base) && !fstatat(fd, e->d_name, &st, 0))
+			found = st.st_dev == want->st_dev && st.st_ino == want->st_ino;
+	}
+	closedir(d);
+	return found;
+}
+
+/* Was the file last written before the process began? One second is allowed
+ * for the coarse clocks of file systems. */
+static bool older_than(const struct process *p, const struct stat *st)
+{
+	long hz = sysconf(_SC_CLK_TCK);
+	struct timespec wall, boot;
+	int64_t began;
+
+	if (hz <= 0 || clock_gettime(CLOCK_REALTIME, &wall) || clock_gettime(CLOCK_BOOTTIME, &boot))
+		return false;
+	began = wall.tv_sec - boot.tv_sec + (int64_t)(p->start_time / (uint64_t)hz);
+	return (int64_t)st->st_mtim.tv_sec + 2 <= began;
+}
+
+static int find_perf_map(const struct process *p, struct notes_place *place, const char **why)
+{
+	char base[40];
+	struct stat st;
+	int at, fd;
+
+	snprintf(base, sizeof(base), "perf-%d.map", (int)p->ns_pid);
+	snprintf(place->path, sizeof(place->path), "/tmp/%s", base);
+	if (p->root_fd < 0)
+		return -ENOENT;
+	at = open_in_root(p->root_fd, place->path, true);
+	if (at < 0)
+		return refuse(at, why);
+	fd = open_checked(at, &st);
+	close(at);
+	if (fd < 0)
+		return refuse(fd, why);
+	if (!owner_fits(p, &st, why)) {
+		close(fd);
+		return -EPERM;
+	}
+	if (older_than(p, &st) && !holds_open(p, base, &st)) {
+		*why = "is older than the process";
+		close(fd);
+		return -ENOENT;
+	}
+	place->fd = fd;
+	return 0;
+}
+
+int process_find_notes(const struct process *p, struct notes_place *place, const char **why)
+{
+	struct notes_place dump = { .fd = -1 };
+	const char *ignored, *dump_why = NULL;
+	int err, dump_err;
+
+	if (!why)
+		why = &ignored;
+	*why = NULL;
+	place->fd = -1;
+	place->path[0] = '\0';
+	dump_err = find_jitdump(p, &dump, &dump_why);
+	if (!dump_err) {
+		*place = dump;
+		return 0;
+	}
+	err = find_perf_map(p, place, why);
+	if (err && dump_err != -ENOENT) { /* the refused dump is the thing to tell of */
+		*place = dump;
+		*why = dump_why;
+		return dump_err;
+	}
+	return err;
+}
