@@ -65,7 +65,7 @@ struct ustack_map_info {
 	uint32_t type, key_size, value_size, max_entries, flags;
 };
 int ustack_map_count(void);
-int ustack_map_info(const struct ustack *u, int which, struct ustack_map_info *out);
+int ustack_map_info_get(const struct ustack *u, int which, struct ustack_map_info *out);
 int ustack_create_maps(struct ustack *u);
 int ustack_map_fd(const struct ustack *u, int which);
 

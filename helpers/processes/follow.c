@@ -1,0 +1,678 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See follow.h. What happens to a space, in order:
+ *
+ *   first sight   mappings are read, notes looked for
+ *   looking       again after 50 ms, 100 ms, ... 5 s, as long as there are none:
+ *                 a runtime opens its file when its JIT first runs
+ *   found         drained at once, then at each write to the file
+ *   ended         drained a last time; the pages leave the kernel's maps, index
+ *                 and mappings stay, so that stored stacks can be named
+ *
+ * A perf map says nothing of the process that wrote it but its pid, and pids
+ * are used again: a file last written before the life began is another's.
+ */
+#include "processes/follow.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LOOK_FIRST_NS (50ull * 1000 * 1000)
+#define LOOK_MAX_NS (5000ull * 1000 * 1000)
+#define TIMER_MS 250
+/* Start times come in clock ticks, and wall clocks get adjusted. */
+#define STALE_SLACK_NS (1000ll * 1000 * 1000)
+
+struct given {
+	struct given *next;
+	pid_t pid;
+	uint64_t start_time;
+	int fd;
+	char *path;
+};
+
+struct follow {
+	struct follow_opts opts;
+	struct given *given;
+	bool off;
+	uint64_t next_instance;
+	struct space *spaces;
+	struct follow_stats stats;
+
+	pthread_mutex_t lock;
+	pthread_t thread;
+	bool running;
+	int epoll_fd, stop_fd, inotify_fd;
+	struct life *life;
+	struct events *events;
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+}
+
+__attribute__((format(printf, 3, 4)))
+static void tell(struct follow *f, int level, const char *fmt, ...)
+{
+	char text[4096 + 256];
+	va_list ap;
+
+	if (!f->opts.message)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	f->opts.message(f->opts.ctx, level, text);
+}
+
+static const char *who(const struct space *s)
+{
+	return s->process && s->process->comm[0] ? s->process->comm : "process";
+}
+
+/* ---- publishing ---------------------------------------------------------- */
+
+static void clamp(struct space *s)
+{
+	const struct process *p = s->process;
+	struct index_range *ranges;
+	size_t n = 0;
+
+	ranges = calloc(p->n_maps + 1, sizeof(*ranges));
+	if (!ranges)
+		return;
+	for (size_t i = 0; i < p->n_maps; i++) {
+		if (!p->maps[i].exec)
+			continue;
+		ranges[n].start = p->maps[i].start;
+		ranges[n++].end = p->maps[i].end;
+	}
+	index_clamp(s->index, ranges, n);
+	free(ranges);
+}
+
+static void publish(struct follow *f, struct space *s)
+{
+	uint64_t cells[USTACK_RUN_MAX_ENTRIES], page;
+	bool any = false, reused = false, page_reused;
+	size_t n;
+
+	if (!f->opts.maps || s->ended)
+		return;
+	while (index_next_dirty(s->index, &page, cells, &n, &page_reused)) {
+		/* A page that finds no room is counted by the maps. */
+		maps_stage(f->opts.maps, s->id, page, cells, n);
+		any = true;
+		reused |= page_reused;
+	}
+	if (any)
+		maps_commit(f->opts.maps, s->id, reused);
+}
+
+/* ---- reading ------------------------------------------------------------- */
+
+struct drain {
+	struct follow *f;
+	struct space *s;
+	uint64_t now;
+};
+
+static bool mapped_exec(const struct process *p, uint64_t addr)
+{
+	const struct mapping *m = process_mapping(p, addr);
+
+	return m && m->exec;
+}
+
+static int take_note(void *ctx, const struct note *note)
+{
+	struct drain *d = ctx;
+	struct space *s = d->s;
+	int err;
+
+	if (note->type == NOTE_CLOSE)
+		return 0;
+	err = index_add(s->index, note, d->now);
+	if (err < 0)
+		d->f->stats.no_memory++;
+	if (s->process && !s->outside)
+		s->outside = !mapped_exec(s->process, note->addr) ||
+			     !mapped_exec(s->process, note->addr + note->size - 1);
+	return 0;
+}
+
+static void take_problem(void *ctx, enum note_problem p, uint64_t offset, const char *what)
+{
+	struct drain *d = ctx;
+
+	d->f->stats.problems[p]++;
+	if (d->f->stats.problems[p] <= 10)
+		tell(d->f, 0, "%s[%d]: %s at byte %llu: %s", who(d->s), d->s->pid,
+		     d->s->notes_path, (unsigned long long)offset, what);
+}
+
+static void drop_reader(struct follow *f, struct space *s)
+{
+	if (s->watch >= 0)
+		inotify_rm_watch(f->inotify_fd, s->watch);
+	s->watch = -1;
+	note_reader_close(s->reader);
+	s->reader = NULL;
+}
+
+static void refuse(struct follow *f, struct space *s, const char *why)
+{
+	s->notes = SPACE_NOTES_REFUSED;
+	s->why = why;
+	f->stats.refused++;
+	tell(f, 1, "%s[%d]: notes in %s are not used: %s", who(s), s->pid,
+	     s->notes_path, why);
+}
+
+static void drain(struct follow *f, struct space *s, bool final)
+{
+	struct drain d = { .f = f, .s = s, .now = now_ns() };
+	const struct note_sink sink = {
+		.note = take_note, .problem = take_problem, .ctx = &d,
+	};
+	long n;
+
+	if (!s->reader)
+		return;
+	n = note_reader_drain(s->reader, &sink, final);
+	if (n == -ENOTSUP || n == -EBADMSG) {
+		refuse(f, s, note_reader_why(s->reader));
+		drop_reader(f, s);
+		return;
+	}
+	if (s->outside) {
+		s->outside = false;
+		follow_refresh(f, s);
+	}
+	publish(f, s);
+}
+
+/* ---- finding notes ------------------------------------------------------- */
+
+/* Does @pid's start, in ticks after boot, lie after @mtime (wall clock)? */
+static bool older_than(const struct stat *st, uint64_t mono_ns)
+{
+	struct timespec real, mono;
+	int64_t mtime, begin;
+
+	clock_gettime(CLOCK_REALTIME, &real);
+	clock_gettime(CLOCK_MONOTONIC, &mono);
+	begin = (int64_t)real.tv_sec * 1000000000ll + real.tv_nsec -
+		((int64_t)mono.tv_sec * 1000000000ll + mono.tv_nsec) + (int64_t)mono_ns;
+	mtime = (int64_t)st->st_mtim.tv_sec * 1000000000ll + st->st_mtim.tv_nsec;
+	return mtime + STALE_SLACK_NS < begin;
+}
+
+/* Start of the process on CLOCK_MONOTONIC; /proc counts on CLOCK_BOOTTIME. */
+static uint64_t started_at(const struct process *p)
+{
+	struct timespec boot, mono;
+	int64_t ns = (int64_t)(p->start_time * (1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK)));
+
+	clock_gettime(CLOCK_BOOTTIME, &boot);
+	clock_gettime(CLOCK_MONOTONIC, &mono);
+	ns -= (boot.tv_sec - mono.tv_sec) * 1000000000ll + (boot.tv_nsec - mono.tv_nsec);
+	return ns > 0 ? (uint64_t)ns : 0;
+}
+
+static bool is_stale(const struct space *s, int fd)
+{
+	uint64_t begin = started_at(s->process);
+	struct stat st;
+
+	if (s->not_before > begin)
+		begin = s->not_before;
+	return fstat(fd, &st) == 0 && older_than(&st, begin);
+}
+
+static struct given *given_for(struct follow *f, const struct process *p)
+{
+	for (struct given *g = f->given; g; g = g->next)
+		if (g->pid == p->pid && g->start_time == p->start_time)
+			return g;
+	return NULL;
+}
+
+static void attach_reader(struct follow *f, struct space *s, int fd, const char *path)
+{
+	char self[64];
+	const char *why = NULL;
+	char *copy = strdup(path);
+	int err;
+
+	if (!copy) {
+		close(fd);
+		return;
+	}
+	free(s->notes_path);
+	s->notes_path = copy;
+	s->watch = -1;
+	if (f->inotify_fd >= 0) {
+		snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
+		s->watch = inotify_add_watch(f->inotify_fd, self, IN_MODIFY);
+	}
+	err = note_reader_open(fd, &s->reader, &why);
+	if (err < 0) {
+		if (s->watch >= 0)
+			inotify_rm_watch(f->inotify_fd, s->watch);
+		s->watch = -1;
+		s->reader = NULL;
+		refuse(f, s, why ? why : strerror(-err));
+		return;
+	}
+	s->notes = SPACE_NOTES_FOUND;
+	tell(f, 0, "%s[%d]: reading notes from %s", who(s), s->pid, path);
+	drain(f, s, false);
+}
+
+static void look(struct follow *f, struct space *s)
+{
+	struct notes_place place;
+	struct given *given;
+	const char *why = NULL;
+	int err;
+
+	if (s->notes != SPACE_NOTES_NONE || !s->process || s->ended)
+		return;
+	s->next_look = now_ns() + s->look_wait;
+	s->look_wait = s->look_wait * 2 < LOOK_MAX_NS ? s->look_wait * 2 : LOOK_MAX_NS;
+
+	given = given_for(f, s->process);
+	if (given) {
+		int fd = fcntl(given->fd, F_DUPFD_CLOEXEC, 0);
+
+		if (fd >= 0)
+			attach_reader(f, s, fd, given->path);
+		return;
+	}
+	err = process_find_notes(s->process, &place, &why);
+	if (err == 0 && is_stale(s, place.fd)) {
+		tell(f, 0, "%s[%d]: %s is older than the process: not its notes",
+		     who(s), s->pid, place.path);
+		close(place.fd);
+	} else if (err == 0) {
+		attach_reader(f, s, place.fd, place.path);
+	} else if (why && err != -ENOENT && err != -ESRCH) {
+		free(s->notes_path);
+		s->notes_path = strdup(place.path);
+		if (!s->notes_path)
+			s->notes_path = calloc(1, 1);
+		refuse(f, s, why);
+	}
+}
+
+/* ---- spaces -------------------------------------------------------------- */
+
+static struct space *find_space(struct follow *f, uint64_t id)
+{
+	struct space **at = &f->spaces, *s;
+
+	/* Those asked for lately stay in front. */
+	for (; (s = *at); at = &s->next) {
+		if (s->id != id)
+			continue;
+		*at = s->next;
+		s->next = f->spaces;
+		f->spaces = s;
+		return s;
+	}
+	return NULL;
+}
+
+static void free_space(struct follow *f, struct space *s)
+{
+	if (s->reader)
+		drop_reader(f, s);
+	index_free(s->index);
+	process_free(s->process);
+	free(s->notes_path);
+	free(s);
+}
+
+/* When the life before this one ended, if it was seen to. */
+static uint64_t last_end(struct follow *f, pid_t pid)
+{
+	uint64_t last = 0;
+
+	for (struct space *s = f->spaces; s; s = s->next)
+		if (s->pid == pid && s->ended && s->ended_at > last)
+			last = s->ended_at;
+	return last;
+}
+
+static struct space *new_space(struct follow *f, uint64_t id)
+{
+	struct space *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->id = id;
+	s->pid = (pid_t)USTACK_SPACE_TGID(id);
+	s->watch = -1;
+	s->look_wait = LOOK_FIRST_NS;
+	s->not_before = last_end(f, s->pid);
+	s->index = index_new(&f->next_instance);
+	s->notes_path = calloc(1, 1);
+	if (!s->index || !s->notes_path) {
+		free_space(f, s);
+		return NULL;
+	}
+	if (f->off)
+		s->notes = SPACE_NOTES_OFF;
+	if (process_open(s->pid, &s->process) < 0) {
+		s->process = NULL;
+		f->stats.unreadable++;
+	} else {
+		clamp(s);
+		if (f->opts.seen)
+			f->opts.seen(f->opts.ctx, s->process);
+	}
+	s->next = f->spaces;
+	f->spaces = s;
+	look(f, s);
+	return s;
+}
+
+struct space *follow_space(struct follow *f, uint64_t id)
+{
+	struct space *s;
+
+	if (!id)
+		return NULL;
+	s = find_space(f, id);
+	return s ? s : new_space(f, id);
+}
+
+bool follow_refresh(struct follow *f, struct space *s)
+{
+	if (!s->process || s->ended || process_refresh(s->process) < 0)
+		return false;
+	clamp(s);
+	if (f->opts.seen)
+		f->opts.seen(f->opts.ctx, s->process);
+	return true;
+}
+
+void follow_catch_up(struct follow *f, struct space *s)
+{
+	if (s->ended)
+		return;
+	if (f->events)
+		events_drain(f->events);
+	look(f, s);
+	drain(f, s, false);
+}
+
+static void end_space(struct follow *f, struct space *s, uint64_t time)
+{
+	if (s->ended)
+		return;
+	drain(f, s, true);
+	if (s->reader)
+		drop_reader(f, s);
+	s->ended = true;
+	s->ended_at = time;
+	if (f->opts.maps)
+		maps_drop_space(f->opts.maps, s->id);
+}
+
+/* ---- the thread ---------------------------------------------------------- */
+
+static int on_event(void *ctx, const struct ustack_event *e)
+{
+	struct follow *f = ctx;
+	struct space *s;
+
+	if (e->type == USTACK_EVENT_SPACE) {
+		follow_space(f, e->space);
+	} else if (e->type == USTACK_EVENT_END) {
+		s = find_space(f, e->space);
+		if (s)
+			end_space(f, s, e->time);
+	}
+	return 0;
+}
+
+static void read_watches(struct follow *f)
+{
+	char buf[16384] __attribute__((aligned(__alignof__(struct inotify_event))));
+	ssize_t n;
+
+	while ((n = read(f->inotify_fd, buf, sizeof(buf))) > 0) {
+		const struct inotify_event *e;
+		int last = -1;
+
+		for (char *at = buf; at < buf + n; at += sizeof(*e) + e->len) {
+			e = (const struct inotify_event *)at;
+			if (e->wd == last)
+				continue;
+			last = e->wd;
+			for (struct space *s = f->spaces; s; s = s->next)
+				if (s->watch == e->wd)
+					drain(f, s, false);
+		}
+	}
+}
+
+static void on_timer(struct follow *f)
+{
+	uint64_t now = now_ns();
+
+	for (struct space *s = f->spaces; s; s = s->next) {
+		if (s->ended)
+			continue;
+		if (s->notes == SPACE_NOTES_NONE && now >= s->next_look)
+			look(f, s);
+		drain(f, s, false);
+	}
+}
+
+static void *follow_thread(void *arg)
+{
+	struct follow *f = arg;
+	struct epoll_event ready[4];
+	uint64_t timer = now_ns();
+	bool stop = false;
+
+	while (!stop) {
+		int n = epoll_wait(f->epoll_fd, ready, 4, TIMER_MS);
+
+		if (n < 0 && errno != EINTR)
+			break;
+		follow_lock(f);
+		for (int i = 0; i < n; i++) {
+			if (ready[i].data.fd == f->stop_fd)
+				stop = true;
+			else if (ready[i].data.fd == f->inotify_fd)
+				read_watches(f);
+			else
+				events_drain(f->events);
+		}
+		if (stop || now_ns() - timer >= TIMER_MS * 1000000ull) {
+			on_timer(f);
+			timer = now_ns();
+		}
+		follow_unlock(f);
+	}
+	return NULL;
+}
+
+static int wait_for(struct follow *f, int fd)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.fd = fd };
+
+	return epoll_ctl(f->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
+}
+
+int follow_start(struct follow *f, const char **why)
+{
+	int err;
+
+	err = life_start(f->opts.maps, &f->life, why);
+	if (err < 0)
+		return err;
+	*why = "the thread that follows processes";
+	err = events_open(f->opts.maps, on_event, f, &f->events);
+	if (err < 0)
+		return err;
+	if ((err = wait_for(f, f->stop_fd)) || (err = wait_for(f, f->inotify_fd)) ||
+	    (err = wait_for(f, events_fd(f->events))))
+		return err;
+	err = -pthread_create(&f->thread, NULL, follow_thread, f);
+	if (err < 0)
+		return err;
+	f->running = true;
+	return 0;
+}
+
+void follow_stop(struct follow *f)
+{
+	uint64_t one = 1;
+
+	if (!f->running)
+		return;
+	/* The thread's last round reads all events and all files. */
+	if (write(f->stop_fd, &one, sizeof(one)) != sizeof(one))
+		return;
+	pthread_join(f->thread, NULL);
+	f->running = false;
+	follow_lock(f);
+	events_drain(f->events);
+	on_timer(f);
+	follow_unlock(f);
+}
+
+/* ---- making and freeing -------------------------------------------------- */
+
+void follow_lock(struct follow *f)
+{
+	pthread_mutex_lock(&f->lock);
+}
+
+void follow_unlock(struct follow *f)
+{
+	pthread_mutex_unlock(&f->lock);
+}
+
+int follow_new(const struct follow_opts *opts, struct follow **out)
+{
+	struct follow *f = calloc(1, sizeof(*f));
+	int err;
+
+	if (!f)
+		return -ENOMEM;
+	f->opts = *opts;
+	f->next_instance = 1;
+	pthread_mutex_init(&f->lock, NULL);
+	f->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	f->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	f->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (f->epoll_fd < 0 || f->stop_fd < 0 || f->inotify_fd < 0) {
+		err = -errno;
+		follow_free(f);
+		return err;
+	}
+	*out = f;
+	return 0;
+}
+
+void follow_set_maps(struct follow *f, struct maps *maps)
+{
+	f->opts.maps = maps;
+}
+
+static void close_fd(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+void follow_free(struct follow *f)
+{
+	struct given *g;
+	struct space *s;
+
+	if (!f)
+		return;
+	follow_stop(f);
+	events_close(f->events);
+	life_stop(f->life);
+	while ((s = f->spaces)) {
+		f->spaces = s->next;
+		free_space(f, s);
+	}
+	while ((g = f->given)) {
+		f->given = g->next;
+		close_fd(g->fd);
+		free(g->path);
+		free(g);
+	}
+	close_fd(f->epoll_fd);
+	close_fd(f->stop_fd);
+	close_fd(f->inotify_fd);
+	pthread_mutex_destroy(&f->lock);
+	free(f);
+}
+
+void follow_set_off(struct follow *f)
+{
+	f->off = true;
+}
+
+int follow_set_file(struct follow *f, pid_t pid, int fd, const char *path)
+{
+	struct given *g = calloc(1, sizeof(*g));
+	struct process *p = NULL;
+	int err;
+
+	err = process_open(pid, &p);
+	if (g)
+		g->path = strdup(path);
+	if (err < 0 || !g || !g->path) {
+		close_fd(fd);
+		process_free(p);
+		if (g)
+			free(g->path);
+		free(g);
+		return err < 0 ? err : -ENOMEM;
+	}
+	g->pid = pid;
+	g->start_time = p->start_time;
+	g->fd = fd;
+	g->next = f->given;
+	f->given = g;
+	process_free(p);
+	return 0;
+}
+
+void follow_stats(const struct follow *f, struct follow_stats *out)
+{
+	struct index_stats ix;
+
+	*out = f->stats;
+	for (const struct space *s = f->spaces; s; s = s->next) {
+		index_stats(s->index, &ix);
+		out->annotations += ix.annotations;
+		out->instances += ix.instances;
+	}
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Following: for every space (one life of one process, maps/layout.h) whose
+ * stacks arrive, keep what /proc says of the process, find its notes, read
+ * them as they grow, and publish them.
+ *
+ * A thread waits for the probes' events (first sight, end), for writes to the
+ * notes files (inotify) and for a slow timer that catches what inotify can't
+ * see; it holds the lock while it works. Everyone else who looks into a space
+ * takes the lock too.
+ */
+#ifndef USTACK_PROCESSES_FOLLOW_H
+#define USTACK_PROCESSES_FOLLOW_H
+
+#include "index/index.h"
+#include "maps/maps.h"
+#include "notes/reader.h"
+#include "processes/process.h"
+
+enum space_notes {
+	SPACE_NOTES_NONE,    /* looked, there are none (yet) */
+	SPACE_NOTES_FOUND,
+	SPACE_NOTES_REFUSED, /* there is a file, it must not or can't be read */
+	SPACE_NOTES_OFF,     /* --helper off */
+};
+
+struct space {
+	uint64_t id;
+	pid_t pid;
+	struct process *process; /* NULL: gone before its mappings could be read */
+	struct index *index;     /* never NULL */
+	enum space_notes notes;
+	char *notes_path; /* of the file found or refused; "" if none; owned */
+	const char *why;  /* SPACE_NOTES_REFUSED: static text */
+	bool ended;
+	bool hinted; /* the user was told how to get notes from it */
+
+	/* the follower's own */
+	struct space *next;
+	struct note_reader *reader;
+	int watch;          /* inotify watch or -1 */
+	uint64_t not_before; /* CLOCK_MONOTONIC ns: an older file is another life's */
+	uint64_t ended_at;  /* CLOCK_MONOTONIC ns */
+	uint64_t next_look; /* CLOCK_MONOTONIC ns: when to look for notes again */
+	uint64_t look_wait;
+	bool outside;       /* a note lay outside the mappings known */
+};
+
+struct follow_opts {
+	/* NULL: names only, nothing is published (no kernel needed) */
+	struct maps *maps;
+	/* Called with the lock held when a process was read for the first time
+	 * and whenever its mappings were read again. May be NULL. */
+	void (*seen)(void *ctx, struct process *p);
+	/* level: 0 verbose, 1 warning. May be NULL. */
+	void (*message)(void *ctx, int level, const char *text);
+	void *ctx;
+};
+
+struct follow_stats {
+	uint64_t problems[NOTE_PROBLEM_MAX]; /* of all readers, by kind */
+	uint64_t refused;     /* notes files refused */
+	uint64_t unreadable;  /* spaces that ended before they could be read */
+	uint64_t no_memory;   /* notes dropped for want of memory or bounds */
+	uint64_t annotations, instances;
+};
+
+struct follow;
+
+int follow_new(const struct follow_opts *opts, struct follow **out);
+/* Publish into these from now on; before follow_start(). */
+void follow_set_maps(struct follow *f, struct maps *maps);
+void follow_free(struct follow *f);
+
+/* --helper off: no notes at all. */
+void follow_set_off(struct follow *f);
+/* This file (regular, open for reading; owned by f from here on), and no
+ * other, for process @pid as long as it is the process it is now. */
+int follow_set_file(struct follow *f, pid_t pid, int fd, const char *path);
+
+/* Start the thread. Needs maps. On failure *@why says at what (static text). */
+int follow_start(struct follow *f, const char **why);
+/* End the thread after everything written up to now was read. */
+void follow_stop(struct follow *f);
+
+void follow_lock(struct follow *f);
+void follow_unlock(struct follow *f);
+
+/* With the lock held: */
+
+/* The space; made if the probes' event did not arrive (yet). NULL: no memory. */
+struct space *follow_space(struct follow *f, uint64_t id);
+/* Read what its notes file has gained, publish it. */
+void follow_catch_up(struct follow *f, struct space *s);
+/* Read its mappings again; true if they could be read. */
+bool follow_refresh(struct follow *f, struct space *s);
+void follow_stats(const struct follow *f, struct follow_stats *out);
+
+#endif

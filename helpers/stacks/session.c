@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A session's life: made (no kernel object yet), specs added, maps created,
+ * started, stopped, freed. See include/ustack.h for what each step promises.
+ */
+#include "stacks/session.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define DEFAULT_FRAMES 127
+
+uint64_t ustack_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+}
+
+int ustack_fail(struct ustack *u, int err, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(u->error, sizeof(u->error), fmt, ap);
+	va_end(ap);
+	return err;
+}
+
+void ustack_tell(struct ustack *u, int level, const char *fmt, ...)
+{
+	char text[2048];
+	va_list ap;
+
+	if (level == 0 && !u->opts.verbose)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (u->opts.message)
+		u->opts.message(u->opts.message_ctx, level, text);
+	else
+		fprintf(stderr, "ustack: %s\n", text);
+}
+
+static void on_message(void *ctx, int level, const char *text)
+{
+	ustack_tell(ctx, level, "%s", text);
+}
+
+static void on_seen(void *ctx, struct process *p)
+{
+	struct ustack *u = ctx;
+
+	symbols_adopt(u->symbols, p);
+}
+
+static int make_follow(struct ustack *u)
+{
+	const struct follow_opts opts = {
+		.maps = u->maps,
+		.seen = on_seen,
+		.message = on_message,
+		.ctx = u,
+	};
+
+	return follow_new(&opts, &u->follow);
+}
+
+int ustack_new(const struct ustack_opts *opts, struct ustack **out, char *err, size_t err_size)
+{
+	struct ustack *u;
+
+	if (opts && (opts->size < sizeof(size_t) || opts->size > sizeof(*opts))) {
+		if (err_size)
+			snprintf(err, err_size, "ustack_opts of a newer libustack");
+		return -EINVAL;
+	}
+	u = calloc(1, sizeof(*u));
+	if (u) {
+		if (opts)
+			memcpy(&u->opts, opts, opts->size);
+		u->maps_opts.cells = u->opts.cells;
+		u->only_pid = u->opts.only_pid;
+		u->strings = strings_new();
+		u->symbols = symbols_new(u->opts.demangle);
+	}
+	if (!u || !u->strings || !u->symbols || make_follow(u) < 0) {
+		ustack_free(u);
+		if (err_size)
+			snprintf(err, err_size, "%s", strerror(ENOMEM));
+		return -ENOMEM;
+	}
+	*out = u;
+	return 0;
+}
+
+static void free_resolved(struct resolved *r)
+{
+	struct rendered *t;
+
+	while ((t = r->texts)) {
+		r->texts = t->next;
+		free(t);
+	}
+	free(r);
+}
+
+void ustack_free(struct ustack *u)
+{
+	struct resolved *r;
+	struct buried *b;
+
+	if (!u)
+		return;
+	follow_free(u->follow);
+	maps_free(u->maps);
+	symbols_free(u->symbols);
+	for (size_t i = 0; i < RESOLVED_BUCKETS; i++) {
+		while ((r = u->resolved[i])) {
+			u->resolved[i] = r->next;
+			free_resolved(r);
+		}
+	}
+	for (size_t i = 0; i < BURIED_BUCKETS; i++) {
+		while ((b = u->buried[i])) {
+			u->buried[i] = b->next;
+			free(b);
+		}
+	}
+	strings_free(u->strings);
+	free(u);
+}
+
+const char *ustack_error(const struct ustack *u)
+{
+	return u->error;
+}
+
+void ustack_set_pid(struct ustack *u, pid_t pid)
+{
+	u->only_pid = pid;
+}
+
+int ustack_map_count(void)
+{
+	return USTACK_MAP_MAX;
+}
+
+int ustack_map_info_get(const struct ustack *u, int which, struct ustack_map_info *out)
+{
+	struct maps_shape shape;
+
+	if (which < 0 || which >= USTACK_MAP_MAX)
+		return -EINVAL;
+	maps_shape(&u->maps_opts, (enum ustack_map)which, &shape);
+	*out = (struct ustack_map_info){
+		.name = shape.name,
+		.type = shape.type,
+		.key_size = shape.key_size,
+		.value_size = shape.value_size,
+		.max_entries = shape.max_entries,
+		.flags = shape.flags,
+	};
+	return 0;
+}
+
+int ustack_create_maps(struct ustack *u)
+{
+	const char *why = "creating the maps";
+	int err;
+
+	if (u->maps)
+		return 0;
+	err = maps_create(&u->maps_opts, &u->maps, &why);
+	if (err == -ENOTSUP)
+		return ustack_fail(u, err, "Linux 6.1 or newer is needed (%s)", why);
+	if (err < 0)
+		return ustack_fail(u, err, "%s: %s", why, strerror(-err));
+	follow_set_maps(u->follow, u->maps);
+	return 0;
+}
+
+int ustack_map_fd(const struct ustack *u, int which)
+{
+	if (!u->maps || which < 0 || which >= USTACK_MAP_MAX)
+		return -EINVAL;
+	return maps_fd(u->maps, (enum ustack_map)which);
+}
+
+int ustack_start(struct ustack *u)
+{
+	const char *why = "starting";
+	int err;
+
+	if (!u->maps)
+		return ustack_fail(u, -EINVAL, "ustack_start() before ustack_create_maps()");
+	err = follow_start(u->follow, &why);
+	if (err < 0)
+		return ustack_fail(u, err, "%s: %s", why, strerror(-err));
+	return 0;
+}
+
+void ustack_stop(struct ustack *u)
+{
+	follow_stop(u->follow);
+	u->stopped = true;
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inside of struct ustack, shared by the files of this folder: session.c (its
+ * life), specs.c (--helper), resolve.c (tokens to frames), render.c (frames to
+ * text and JSON), sweep.c (dropping stacks nobody names), losses.c.
+ */
+#ifndef USTACK_STACKS_SESSION_H
+#define USTACK_STACKS_SESSION_H
+
+#include <pthread.h>
+
+#include "include/ustack.h"
+#include "maps/maps.h"
+#include "processes/follow.h"
+#include "stacks/strings.h"
+#include "symbols/symbols.h"
+
+/* A stack as text at one indentation. */
+struct rendered {
+	struct rendered *next;
+	unsigned indent;
+	char text[];
+};
+
+/* A resolved stack; freed with the session, so that its users may keep it. */
+struct resolved {
+	struct resolved *next; /* in its bucket */
+	unsigned limit;
+	bool settled; /* nothing that is read later would say more */
+	struct ustack_stack stack;
+	struct rendered *texts;
+	struct ustack_frame frames[];
+};
+
+/* A stored stack that was dropped from the kernel's map. */
+struct buried {
+	struct buried *next;
+	uint64_t id;
+	struct ustack_stack128 stack;
+};
+
+#define RESOLVED_BUCKETS 16384
+#define BURIED_BUCKETS 4096
+
+struct ustack {
+	struct ustack_opts opts;
+	struct maps_opts maps_opts;
+	char error[1024];
+	pid_t only_pid;
+	bool off;
+
+	struct maps *maps;
+	struct follow *follow;
+	struct symbols *symbols;
+	struct strings *strings;
+	bool stopped;
+
+	struct resolved *resolved[RESOLVED_BUCKETS];
+	struct buried *buried[BURIED_BUCKETS];
+	uint64_t next_sweep_check; /* CLOCK_MONOTONIC ns */
+
+	/* frames printed without a name, by reason; of distinct stacks */
+	uint64_t unnamed[USTACK_REASON_MAX];
+	uint64_t missing; /* ids whose stack was nowhere */
+};
+
+__attribute__((format(printf, 3, 4)))
+int ustack_fail(struct ustack *u, int err, const char *fmt, ...);
+__attribute__((format(printf, 3, 4)))
+void ustack_tell(struct ustack *u, int level, const char *fmt, ...);
+uint64_t ustack_now(void);
+
+/* A stored stack, from the kernel's map or the buried ones. 0 or -ENOENT. */
+int ustack_fetch(struct ustack *u, uint64_t id, struct ustack_stack128 *out);
+
+#endif
