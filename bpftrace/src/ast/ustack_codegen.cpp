@@ -1,0 +1,171 @@
+// How ustack(helper) becomes BPF.
+//
+// The code that captures a stack is C, compiled to LLVM bitcode and embedded
+// in libustack. A probe calls `ustack_capture(ctx, frames, flags)`; before
+// optimisation the bitcode is linked into the module. Two things are special
+// to how bpftrace loads programs, a section at a time and without ELF
+// relocations:
+//
+//   * A call must not leave its section. So each probe gets a copy of the
+//     function of its own, in the probe's section and behind the probe (a
+//     program starts at its section's first instruction).
+//   * A map can't be a symbol. The C code names maps by calling
+//     `ustack_map(number)`, and each such call becomes the pseudo instruction
+//     that bpftrace's own relocator understands.
+
+#include "ustack_codegen.h"
+
+#include <llvm/Bitcode/BitcodeReader.h>
+#include <llvm/Linker/Linker.h>
+#include <llvm/Transforms/Utils/Cloning.h>
+
+#include "ustack.h"
+
+namespace bpftrace {
+namespace ast {
+
+using namespace llvm;
+
+namespace {
+
+const char *CAPTURE = "ustack_capture";
+const char *MAP = "ustack_map";
+
+std::vector<CallInst *> calls_of(Function &callee)
+{
+  std::vector<CallInst *> calls;
+  for (User *user : callee.users())
+    if (auto *call = dyn_cast<CallInst>(user))
+      calls.push_back(call);
+  return calls;
+}
+
+std::unique_ptr<Module> parse_capture(Module &module)
+{
+  size_t size;
+  auto *data = static_cast<const char *>(ustack_bitcode(&size));
+  auto parsed = parseBitcodeFile(MemoryBufferRef(StringRef(data, size),
+                                                 "ustack"),
+                                 module.getContext());
+  if (!parsed)
+    throw std::runtime_error("the embedded code of ustack(helper) can't be "
+                             "read: " +
+                             toString(parsed.takeError()));
+
+  auto capture = std::move(*parsed);
+  capture->setTargetTriple(module.getTargetTriple());
+  capture->setDataLayout(module.getDataLayout());
+  return capture;
+}
+
+// ustack_map(number) -> the map's pseudo instruction
+void place_maps(IRBuilderBPF &b, Function &map_of, BPFtrace &bpftrace)
+{
+  for (CallInst *call : calls_of(map_of))
+  {
+    auto *number = dyn_cast<ConstantInt>(call->getArgOperand(0));
+    if (!number)
+      throw std::runtime_error("ustack(helper): a map is not named by a number");
+
+    auto map = bpftrace.maps[bpftrace.ustack_.map_name(number->getZExtValue())];
+    b.SetInsertPoint(call);
+    Value *id = b.CreateBpfPseudoCallId((*map)->id);
+    call->replaceAllUsesWith(b.CreateIntToPtr(id, call->getType()));
+    call->eraseFromParent();
+  }
+}
+
+// A copy of @capture for the probe @probe alone
+Function *copy_for(Function &capture, Function &probe)
+{
+  ValueToValueMapTy values;
+  Function *copy = CloneFunction(&capture, values);
+  copy->setName(capture.getName() + "_" + probe.getName());
+  copy->setLinkage(GlobalValue::InternalLinkage);
+  copy->setSection(probe.getSection());
+  copy->removeFnAttr(Attribute::AlwaysInline);
+  copy->addFnAttr(Attribute::NoInline);
+  // The attributes of the compiler that made the bitcode; the module's target
+  // machine decides
+  copy->removeFnAttr("target-cpu");
+  copy->removeFnAttr("target-features");
+
+  copy->removeFromParent();
+  probe.getParent()->getFunctionList().insertAfter(probe.getIterator(), copy);
+  return copy;
+}
+
+} // namespace
+
+Value *create_ustack_capture(IRBuilderBPF &b,
+                             Module &module,
+                             Value *ctx,
+                             const StackType &stack_type)
+{
+  Function *probe = b.GetInsertBlock()->getParent();
+  const std::string name = "ustack_id_" + std::to_string(stack_type.limit);
+
+  // The stack does not change within a run: take it once
+  AllocaInst *id = nullptr;
+  for (auto &inst : probe->getEntryBlock())
+    if (auto *alloca = dyn_cast<AllocaInst>(&inst))
+      if (alloca->getName() == name)
+        id = alloca;
+  if (!id)
+    id = b.CreateAllocaBPFInit(CreateUInt64(), name);
+
+  auto *capture_block = BasicBlock::Create(module.getContext(),
+                                           "ustack_capture",
+                                           probe);
+  auto *done_block = BasicBlock::Create(module.getContext(),
+                                        "ustack_captured",
+                                        probe);
+  Value *known = b.CreateICmpNE(b.CreateLoad(b.getInt64Ty(), id),
+                                b.getInt64(0));
+  b.CreateCondBr(known, done_block, capture_block);
+
+  b.SetInsertPoint(capture_block);
+  auto capture = module.getOrInsertFunction(CAPTURE,
+                                            b.getInt64Ty(),
+                                            b.getInt8PtrTy(),
+                                            b.getInt32Ty(),
+                                            b.getInt64Ty());
+  b.CreateStore(b.CreateCall(capture,
+                             { ctx, b.getInt32(stack_type.limit), b.getInt64(0) }),
+                id);
+  b.CreateBr(done_block);
+
+  b.SetInsertPoint(done_block);
+  return b.CreateLoad(b.getInt64Ty(), id);
+}
+
+void link_ustack_capture(IRBuilderBPF &b, Module &module, BPFtrace &bpftrace)
+{
+  if (!module.getFunction(CAPTURE))
+    return;
+
+  if (Linker::linkModules(module, parse_capture(module)))
+    throw std::runtime_error("the embedded code of ustack(helper) can't be "
+                             "linked");
+
+  if (Function *map_of = module.getFunction(MAP))
+  {
+    place_maps(b, *map_of, bpftrace);
+    map_of->eraseFromParent();
+  }
+
+  Function *capture = module.getFunction(CAPTURE);
+  std::map<Function *, Function *> copies;
+  for (CallInst *call : calls_of(*capture))
+  {
+    Function *probe = call->getFunction();
+    auto &copy = copies[probe];
+    if (!copy)
+      copy = copy_for(*capture, *probe);
+    call->setCalledFunction(copy);
+  }
+  capture->eraseFromParent();
+}
+
+} // namespace ast
+} // namespace bpftrace
