@@ -135,9 +135,10 @@ struct ustack_stack {
 
 /*
  * Resolve @id, at most @limit frames (0: all that were stored). The result
- * belongs to the session and stays as it is until ustack_free(), so the same
- * id gives the same pointer. Before ustack_stop() it first lets the follower
- * catch up. Id 0 resolves to no frames. 0 or negative errno.
+ * belongs to the session and is good until the same stack is asked for again
+ * or the session is freed. Before ustack_stop() the notes written up to now are
+ * read first; frames that had no name may have one the next time. Id 0
+ * resolves to no frames. 0 or negative errno.
  */
 int ustack_resolve(struct ustack *u, uint64_t id, unsigned limit, const struct ustack_stack **out);
 

@@ -285,19 +285,22 @@ static void count_unnamed(struct ustack *u, const struct resolved *r)
 			u->unnamed[r->frames[i].reason]++;
 }
 
+static struct resolved **find(struct ustack *u, uint64_t id, unsigned limit)
+{
+	struct resolved **at = &u->resolved[(id / 2 * 31 + limit) % RESOLVED_BUCKETS];
+
+	while (*at && ((*at)->stack.id != id || (*at)->limit != limit))
+		at = &(*at)->next;
+	return at;
+}
+
 int ustack_resolve(struct ustack *u, uint64_t id, unsigned limit, const struct ustack_stack **out)
 {
-	struct resolved **bucket = &u->resolved[(id / 2 * 31 + limit) % RESOLVED_BUCKETS], *r;
+	struct resolved **at = find(u, id, limit), *old = *at, *r;
 	struct ustack_stack128 stored;
 
-	for (r = *bucket; r; r = r->next)
-		if (r->stack.id == id && r->limit == limit)
-			break;
-	/* Until the end, notes that come later may name what was not. The newest
-	 * answer stands first in its bucket; older ones stay for those who hold
-	 * them. */
-	if (r && r->settled) {
-		*out = &r->stack;
+	if (old && old->settled) {
+		*out = &old->stack;
 		return 0;
 	}
 	follow_lock(u->follow);
@@ -305,6 +308,7 @@ int ustack_resolve(struct ustack *u, uint64_t id, unsigned limit, const struct u
 		r = resolve_none(u, id, limit);
 	else
 		r = resolve_stored(u, id, limit, &stored);
+	/* Until the end, notes that come later may name what was not. */
 	if (r && u->stopped) {
 		r->settled = true;
 		count_unnamed(u, r);
@@ -312,8 +316,11 @@ int ustack_resolve(struct ustack *u, uint64_t id, unsigned limit, const struct u
 	follow_unlock(u->follow);
 	if (!r)
 		return -ENOMEM;
-	r->next = *bucket;
-	*bucket = r;
+	if (old) {
+		r->next = old->next;
+		resolved_free(old);
+	}
+	*at = r;
 	*out = &r->stack;
 	return 0;
 }

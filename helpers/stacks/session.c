@@ -100,7 +100,7 @@ int ustack_new(const struct ustack_opts *opts, struct ustack **out, char *err, s
 	return 0;
 }
 
-static void free_resolved(struct resolved *r)
+void resolved_free(struct resolved *r)
 {
 	struct rendered *t;
 
@@ -124,7 +124,7 @@ void ustack_free(struct ustack *u)
 	for (size_t i = 0; i < RESOLVED_BUCKETS; i++) {
 		while ((r = u->resolved[i])) {
 			u->resolved[i] = r->next;
-			free_resolved(r);
+			resolved_free(r);
 		}
 	}
 	for (size_t i = 0; i < BURIED_BUCKETS; i++) {

@@ -22,7 +22,7 @@ struct rendered {
 	char text[];
 };
 
-/* A resolved stack; freed with the session, so that its users may keep it. */
+/* A resolved stack. */
 struct resolved {
 	struct resolved *next; /* in its bucket */
 	unsigned limit;
@@ -72,5 +72,7 @@ uint64_t ustack_now(void);
 
 /* A stored stack, from the kernel's map or the buried ones. 0 or -ENOENT. */
 int ustack_fetch(struct ustack *u, uint64_t id, struct ustack_stack128 *out);
+
+void resolved_free(struct resolved *r);
 
 #endif
