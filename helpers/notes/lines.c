@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * jitdump's debug info -> lines. The specification is simple (address, line,
+ * discriminator, file name up to a NUL, n times); what producers write is not:
+ *
+ *  - V8 and LLVM add 0x40 to every address, the size of the ELF header that
+ *    `perf inject` puts before the code. Others do not. See judge_bias().
+ *  - V8 overwrites the first 16 bytes of many file names, NULs included, so
+ *    that an entry no longer ends at its first NUL. See parse_loose().
+ *  - Only V8 writes a column where the specification has a discriminator.
+ *
+ * A table that makes sense in no way is left out as a whole, and an entry
+ * whose file cannot be told has no line: better no line than a wrong one.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "notes/private.h"
+#include "runtimes/name.h"
+
+#define ENTRY_SIZE 16u
+#define ELF_HEADER_SIZE 0x40u
+#define V8_OVERWRITTEN 16u /* bytes of a file name */
+#define PADDING_MAX 7u     /* V8 rounds the record up to 8 bytes */
+#define ENTRY_FAR (1u << 20) /* an entry further from its code is none of it */
+
+struct span {
+	uint64_t addr, size;
+};
+
+static uint64_t get64(const uint8_t *p)
+{
+	uint64_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return v;
+}
+
+static uint32_t get32(const uint8_t *p)
+{
+	uint32_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return v;
+}
+
+static int table_reserve(struct line_table *t, size_t n)
+{
+	struct note_line *lines;
+
+	if (n <= t->cap)
+		return 0;
+	lines = realloc(t->lines, n * sizeof(*lines));
+	if (!lines)
+		return -ENOMEM;
+	t->lines = lines;
+	t->cap = n;
+	return 0;
+}
+
+static void set_entry(struct note_line *l, const uint8_t *p, const uint8_t *end)
+{
+	l->addr = get64(p);
+	l->line = get32(p + 8);
+	l->column = get32(p + 12);
+	l->file.s = (const char *)p + ENTRY_SIZE;
+	l->file.len = (size_t)(end - p) - ENTRY_SIZE;
+}
+
+/* By the book: every name ends at its first NUL. The number of bytes left
+ * behind the last entry, or -1 if the entries do not fit. */
+static ssize_t parse_strict(struct note_line *lines, const struct debug_info *d)
+{
+	const uint8_t *p = d->data, *end = p + d->len;
+
+	for (uint64_t i = 0; i < d->entries; i++) {
+		const uint8_t *nul;
+
+		if ((size_t)(end - p) <= ENTRY_SIZE)
+			return -1;
+		nul = memchr(p + ENTRY_SIZE, 0, (size_t)(end - p) - ENTRY_SIZE);
+		if (!nul)
+			return -1;
+		set_entry(&lines[i], p, nul);
+		p = nul + 1;
+	}
+	return end - p;
+}
+
+static bool addrs_near(const struct note_line *lines, size_t n, const struct span *code)
+{
+	uint64_t lo = code->addr > ENTRY_FAR ? code->addr - ENTRY_FAR : 0;
+	uint64_t hi = code->addr + code->size + ENTRY_FAR;
+
+	for (size_t i = 0; i < n; i++)
+		if (lines[i].addr < lo || lines[i].addr > hi)
+			return false;
+	return true;
+}
+
+static bool is_padding(const uint8_t *p, const uint8_t *end)
+{
+	if (end - p > (ssize_t)PADDING_MAX)
+		return false;
+	for (; p < end; p++)
+		if (*p)
+			return false;
+	return true;
+}
+
+/* May an entry stand at @p? In V8's tables addresses never fall. */
+static bool may_follow(const uint8_t *p, const uint8_t *end, uint64_t prev, const struct span *code)
+{
+	uint64_t addr;
+
+	if ((size_t)(end - p) <= ENTRY_SIZE)
+		return false;
+	addr = get64(p);
+	return addr >= prev && addr >= code->addr + ELF_HEADER_SIZE &&
+	       addr - code->addr <= code->size + ELF_HEADER_SIZE;
+}
+
+/* The NUL that really ends the name of the entry at @p, or NULL: the one behind
+ * which the next entry (or, after the last, the padding) begins. The length of
+ * the path that the code's name gives is tried first. */
+static const uint8_t *loose_end(const uint8_t *p, const uint8_t *end, bool last, size_t path_len,
+				const struct span *code)
+{
+	const uint8_t *name = p + ENTRY_SIZE, *q = name;
+	uint64_t addr = get64(p);
+
+	if (path_len < (size_t)(end - name) && name[path_len] == 0)
+		q = name + path_len;
+	for (bool guess = q != name; q; q = guess ? name : q + 1, guess = false) {
+		q = memchr(q, 0, (size_t)(end - q));
+		if (!q)
+			return NULL;
+		if (last ? is_padding(q + 1, end) : may_follow(q + 1, end, addr, code))
+			return q;
+	}
+	return NULL;
+}
+
+/* Names that hold NULs: the entries are found by their addresses, which must
+ * lie in the code. */
+static bool parse_loose(struct note_line *lines, const struct debug_info *d, size_t path_len,
+			const struct span *code)
+{
+	const uint8_t *p = d->data, *end = p + d->len;
+
+	if (!d->entries || !may_follow(p, end, 0, code))
+		return false;
+	for (uint64_t i = 0; i < d->entries; i++) {
+		const uint8_t *nul = loose_end(p, end, i + 1 == d->entries, path_len, code);
+
+		if (!nul)
+			return false;
+		set_entry(&lines[i], p, nul);
+		p = nul + 1;
+	}
+	return true;
+}
+
+/* ---- file names ------------------------------------------------------------ */
+
+static bool str_is(struct note_str s, const char *what)
+{
+	return s.len == strlen(what) && memcmp(s.s, what, s.len) == 0;
+}
+
+/* Pointers hold zero bytes and other control characters; paths do not. */
+static bool overwritten(struct note_str file)
+{
+	for (size_t i = 0; i < file.len && i < V8_OVERWRITTEN; i++)
+		if ((unsigned char)file.s[i] < 0x20 || file.s[i] == 0x7f)
+			return true;
+	return false;
+}
+
+static bool same_but_overwritten(struct note_str file, struct note_str path)
+{
+	if (file.len != path.len)
+		return false;
+	return file.len <= V8_OVERWRITTEN ||
+	       memcmp(file.s + V8_OVERWRITTEN, path.s + V8_OVERWRITTEN,
+		      file.len - V8_OVERWRITTEN) == 0;
+}
+
+/* V8 writes its one-byte strings as they are, in Latin-1; names in UTF-8. */
+static bool same_in_latin1(struct note_str file, struct note_str path)
+{
+	size_t j = 0;
+
+	for (size_t i = 0; i < file.len; i++) {
+		unsigned char c = (unsigned char)file.s[i];
+
+		if (c < 0x80) {
+			if (j >= path.len || (unsigned char)path.s[j++] != c)
+				return false;
+			continue;
+		}
+		if (path.len - j < 2 || (unsigned char)path.s[j] != (0xc0 | c >> 6) ||
+		    (unsigned char)path.s[j + 1] != (0x80 | (c & 0x3f)))
+			return false;
+		j += 2;
+	}
+	return j == path.len;
+}
+
+static void repair_file(struct note_line *l, struct note_str path)
+{
+	if (str_is(l->file, "<unknown>")) {
+		l->file.len = 0; /* code from eval; the position is in its text */
+	} else if (overwritten(l->file)) {
+		if (path.len && same_but_overwritten(l->file, path)) {
+			l->file = path;
+		} else { /* some other file's line: whose, nobody knows */
+			l->file.len = 0;
+			l->line = l->column = 0;
+		}
+	} else if (path.len && same_in_latin1(l->file, path)) {
+		l->file = path;
+	}
+}
+
+static void finish_entries(struct note_line *lines, size_t n, bool v8, struct note_str path)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct note_line *l = &lines[i];
+
+		if (!v8)
+			l->column = 0;
+		if (l->file.len == 1 && l->file.s[0] == '\xff') {
+			l->file = i ? l[-1].file : (struct note_str){ l->file.s, 0 };
+			if (i && v8 && !l->file.len && !l[-1].line)
+				l->line = l->column = 0;
+		} else if (v8) {
+			repair_file(l, path);
+		}
+		if (!l->line)
+			l->column = 0;
+	}
+}
+
+/* ---- addresses --------------------------------------------------------------- */
+
+/*
+ * An address before code + 0x40 can only be unbiased, one past the code's end
+ * only biased; either settles it for the tables of this file that say neither.
+ * Before there is such a table: V8 is known by its names, and others by a
+ * first entry that stands exactly 0x40 bytes into the code.
+ */
+static bool judge_bias(const struct note_line *lines, size_t n, const struct span *code, bool v8,
+		       enum bias *bias)
+{
+	uint64_t end = code->addr + code->size, lo = UINT64_MAX, hi = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		lo = lines[i].addr < lo ? lines[i].addr : lo;
+		hi = lines[i].addr > hi ? lines[i].addr : hi;
+	}
+	if (lo < code->addr + ELF_HEADER_SIZE) {
+		*bias = BIAS_NONE;
+		return false;
+	}
+	if (hi > end && hi <= end + ELF_HEADER_SIZE) {
+		*bias = BIAS_ELF_HEADER;
+		return true;
+	}
+	if (*bias != BIAS_UNKNOWN)
+		return *bias == BIAS_ELF_HEADER;
+	return v8 || lo == code->addr + ELF_HEADER_SIZE;
+}
+
+static void sort_lines(struct note_line *lines, size_t n, struct note_line *spare)
+{
+	/* Merge sort: stable, because of several entries at one address the
+	 * last counts; bottom up; and no work on what is sorted already. */
+	size_t sorted = 1;
+
+	while (sorted < n && lines[sorted - 1].addr <= lines[sorted].addr)
+		sorted++;
+	if (sorted >= n)
+		return;
+	for (size_t run = 1; run < n; run *= 2) {
+		for (size_t lo = 0; lo < n; lo += 2 * run) {
+			size_t mid = lo + run < n ? lo + run : n;
+			size_t hi = mid + run < n ? mid + run : n;
+			size_t a = lo, b = mid;
+
+			for (size_t i = lo; i < hi; i++)
+				spare[i] = a < mid && (b >= hi || lines[a].addr <= lines[b].addr) ?
+					   lines[a++] : lines[b++];
+		}
+		memcpy(lines, spare, n * sizeof(*lines));
+	}
+}
+
+/* Cut the sorted lines to the code; one line an address. */
+static size_t clip(struct note_line *lines, size_t n, const struct span *code)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		struct note_line l = lines[i];
+
+		if (l.addr >= code->addr + code->size)
+			break;
+		if (l.addr < code->addr)
+			l.addr = code->addr; /* reaches into the code, unless another does */
+		if (kept && lines[kept - 1].addr == l.addr)
+			kept--;
+		lines[kept++] = l;
+	}
+	return kept;
+}
+
+ssize_t debug_lines(struct line_table *t, const struct debug_info *d, enum bias *bias,
+		    struct note_str name, uint64_t addr, uint64_t size)
+{
+	struct span code = { addr, size };
+	struct code_name cn;
+	size_t n = (size_t)d->entries;
+	ssize_t left;
+	bool v8;
+	int rc;
+
+	if (!d->entries)
+		return 0;
+	if (d->entries > d->len / (ENTRY_SIZE + 1))
+		return -EBADMSG;
+	rc = table_reserve(t, n * 2); /* the second half is for sorting */
+	if (rc)
+		return rc;
+	code_name_parse(name, &cn);
+	v8 = cn.kind != KIND_JIT;
+	left = parse_strict(t->lines, d);
+	if (left < 0 || left > (ssize_t)PADDING_MAX || !addrs_near(t->lines, n, &code)) {
+		if (!v8 || !parse_loose(t->lines, d, cn.path.len, &code)) {
+			/* Another producer may leave room behind its entries. */
+			left = parse_strict(t->lines, d);
+			if (left < 0 || v8 || !addrs_near(t->lines, n, &code))
+				return -EBADMSG;
+		}
+	}
+	finish_entries(t->lines, n, v8, cn.path);
+	if (judge_bias(t->lines, n, &code, v8, bias))
+		for (size_t i = 0; i < n; i++)
+			t->lines[i].addr -= ELF_HEADER_SIZE;
+	sort_lines(t->lines, n, t->lines + n);
+	return (ssize_t)clip(t->lines, n, &code);
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the readers share: a bounded window on a file that grows, shrinks or
+ * lies, and the state of each format. Nobody outside helpers/notes includes
+ * this.
+ *
+ * A format's drain walks from `off` to `size` (the file's size when the drain
+ * began, so that a writer faster than us cannot keep us here for ever) and
+ * moves `off` past each record that it handed to the sink or gave up on.
+ */
+#ifndef USTACK_NOTES_PRIVATE_H
+#define USTACK_NOTES_PRIVATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "notes/note.h"
+#include "notes/reader.h"
+
+/* The window's usual size, and the most that one record may make it grow to. */
+#define WINDOW_USUAL (256u << 10)
+#define WINDOW_MAX (8u << 20)
+
+/* No line, name or path of a producer comes near this. */
+#define NAME_MAX_BYTES (64u << 10)
+
+/* One past the highest address of user space, x86-64 with five-level tables. */
+#define USER_SPACE_END (1ULL << 56)
+/* No JIT makes one piece of code this large; a bad size does. */
+#define CODE_MAX_BYTES (1ULL << 30)
+
+#define FINGERPRINT 64
+
+/* A table of lines under construction; the array is reused for every note. */
+struct line_table {
+	struct note_line *lines;
+	size_t cap;
+};
+
+/* Debug info as it stands in the file, kept until its code arrives. */
+struct debug_info {
+	bool pending;
+	uint64_t offset; /* of the record */
+	uint64_t addr;   /* of the code it belongs to */
+	uint64_t entries;
+	uint8_t *data;
+	size_t len, cap;
+};
+
+/* Do the addresses in this file's debug info carry the size of an ELF header
+ * that only `perf inject` wants there? Told from the file, record by record. */
+enum bias {
+	BIAS_UNKNOWN,
+	BIAS_NONE,
+	BIAS_ELF_HEADER,
+};
+
+struct jitdump {
+	bool header_done;
+	bool scanning; /* lost the thread: look for the next sound record */
+	uint64_t last_time;
+	struct debug_info debug;
+	enum bias bias;
+	struct line_table table;
+};
+
+struct note_reader {
+	int fd;
+	enum note_format format;
+	const char *why;
+	uint32_t pid;
+	struct note_reader_stats stats;
+
+	uint64_t off;  /* the first byte that is not consumed */
+	uint64_t size; /* of the file, when this drain began */
+	uint64_t torn; /* where a torn tail was reported last, + 1; 0: never */
+
+	uint8_t *buf; /* the window: bytes [buf_off, buf_off + buf_len) */
+	size_t buf_cap, buf_len;
+	uint64_t buf_off;
+
+	/* First and last bytes consumed: does the file still begin and go on
+	 * the way it did, or has it been written anew? */
+	uint8_t head[FINGERPRINT], tail[FINGERPRINT];
+	size_t head_len, tail_len;
+
+	const struct note_sink *sink; /* during a drain only */
+	bool final;
+	long handed;
+
+	bool skip_line; /* perf map: inside a line that is given up */
+	struct jitdump jd;
+};
+
+/*
+ * Make bytes from @off on readable at *@p: @want of them, or as many as the
+ * file has. Returns how many (maybe more than @want), or a negative errno.
+ * *@p lives until the next call. @want is at most WINDOW_MAX.
+ */
+ssize_t reader_window(struct note_reader *r, uint64_t off, size_t want, const uint8_t **p);
+/* Read exactly @len bytes without disturbing the window. 0, -ENODATA, errno. */
+int reader_read_at(struct note_reader *r, uint64_t off, void *to, size_t len);
+/* Count a problem and tell the sink. */
+void reader_problem(struct note_reader *r, enum note_problem p, uint64_t offset, const char *what);
+/* Check the range, hand the note to the sink. 0 or the sink's errno. A note
+ * with a bad range is counted, not handed. */
+int reader_hand(struct note_reader *r, const struct note *n);
+
+/* One line "START SIZE name", without its newline. False if it is not one. */
+bool perfmap_line(const char *s, size_t len, struct note *out);
+int perfmap_drain(struct note_reader *r);
+
+/* 1: a jitdump's first bytes. 0: too few bytes to tell. -1: something else. */
+int jitdump_magic(const uint8_t *p, size_t len);
+/* Read and judge the header; it may not be complete yet. 0 or negative errno. */
+int jitdump_header(struct note_reader *r);
+int jitdump_drain(struct note_reader *r);
+void jitdump_reset(struct jitdump *jd);
+void jitdump_free(struct jitdump *jd);
+
+/*
+ * Debug info -> lines of the code [@addr, @addr + @size) named @name: sorted,
+ * clipped to the code, paths repaired. Strings point into @d or @name; the
+ * array belongs to @t and lives until the next call. Returns the number of
+ * lines, -ENOMEM, or -EBADMSG when the entries cannot be trusted.
+ */
+ssize_t debug_lines(struct line_table *t, const struct debug_info *d, enum bias *bias,
+		    struct note_str name, uint64_t addr, uint64_t size);
+
+#endif
