@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the check_* programs share: running bpftrace, ending what was started,
+reporting in the form of tests/suites."""
+import fnmatch
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+BPFTRACE = os.environ.get("BPFTRACE", "bpftrace")
+ATTACHED = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"
+
+
+class Failed(Exception):
+    pass
+
+
+class Skipped(Exception):
+    pass
+
+
+def end(process):
+    """End a process that we started; twice asked, it must go."""
+    if process is None or process.poll() is not None:
+        return
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def lines_until(stream, deadline):
+    """Lines as they come, until the end or the deadline."""
+    fd, held = stream.fileno(), b""
+    while time.monotonic() < deadline:
+        if not select.select([fd], [], [], max(0, deadline - time.monotonic()))[0]:
+            return
+        data = os.read(fd, 65536)
+        if not data:
+            return
+        *lines, held = (held + data).split(b"\n")
+        yield from (line.decode(errors="replace") for line in lines)
+
+
+def run(args, timeout=60, after=None, fails=False):
+    """bpftrace with @args to its end: (stdout, stderr). @after is started once
+    the probes are attached. Its exit code must be 0, or not, if it @fails."""
+    env, other = dict(os.environ), None
+    if after:
+        env["__BPFTRACE_NOTIFY_PROBES_ATTACHED"] = "1"
+    with tempfile.TemporaryFile("w+", errors="replace") as out, \
+            tempfile.TemporaryFile("w+", errors="replace") as err:
+        trace = subprocess.Popen([BPFTRACE, *args], stdout=out, stderr=err,
+                                 stdin=subprocess.DEVNULL, env=env)
+        try:
+            deadline = time.monotonic() + timeout
+            while after and trace.poll() is None and time.monotonic() < deadline:
+                out.seek(0)
+                if ATTACHED in out.read():
+                    other = subprocess.Popen(after, stdout=subprocess.DEVNULL,
+                                             stdin=subprocess.DEVNULL)
+                    break
+                time.sleep(0.02)
+            trace.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise Failed("bpftrace did not end within %d s" % timeout)
+        finally:
+            end(other)
+            if trace.poll() is None:
+                trace.kill()
+                trace.wait()
+        out.seek(0)
+        err.seek(0)
+        said, complained = out.read(), err.read()
+    if (trace.returncode != 0) != fails:
+        raise Failed("exit code %d: %s" % (trace.returncode, complained[-1500:]))
+    return said, complained
+
+
+def main(suite, tests):
+    patterns = sys.argv[1:] or ["*"]
+    failed = 0
+    for test in tests:
+        name = "%s.%s" % (suite, test.__name__)
+        if not any(fnmatch.fnmatch(name, p) for p in patterns):
+            continue
+        try:
+            test()
+            print("ok " + name)
+        except Skipped as e:
+            print("skip %s  # %s" % (name, e))
+        except Failed as e:
+            failed += 1
+            first, *rest = str(e).splitlines() or [""]
+            first = re.sub(r"[^ -~]", "?", first)
+            print("not ok %s  # %s" % (name, first[:600]))
+            for line in rest[:60]:
+                print("#   " + re.sub(r"[^ -~]", "?", line))
+        sys.stdout.flush()
+    sys.exit(1 if failed else 0)
