@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * Capture: the user stack, each frame looked up in the published runs, stored
+ * by content. One call does this:
+ *
+ *   1. take one of the CPU's scratch slots (a try-lock);
+ *   2. bpf_get_stack() into it, as if all frames were native;
+ *   3. find the process's space, or make one and tell user space;
+ *   4. turn addresses into tokens: what the memo knows, then what it does not
+ *      (page -> run -> entry);
+ *   5. digest, find the stack by it, compare it in full, or insert it.
+ *
+ * What the verifier makes of it. It explores one way through a branch to the
+ * program's end before it comes back for the other, and by then it has thrown
+ * away most of the states it stored in a loop; so a branch inside a loop whose
+ * arms meet again is explored quadratically (this file with such branches is
+ * refused at a million instructions even by 6.18). Hence every loop over frames
+ * here is straight code with no way out but to the loop's end: choices are
+ * products, hidden from LLVM which would make branches of them; a lookup in an
+ * array that can't fail leaves the loop if it does; the one lookup that may
+ * well find nothing (pages) is read by a helper that takes a NULL. What crosses
+ * from one loop to the next goes through the slot's memory (`spill`), of which
+ * the verifier knows nothing. Loops must not be unrolled, and tests must not be
+ * hoisted out of them: volatile sees to that.
+ *
+ * What a recycled map element can do. Since 6.1 a deleted element of a hash may
+ * be handed out again while a probe still reads it. A page's u64 may then be
+ * another page's: the run's head is compared. A process's space may be another
+ * process's: its tgid is compared. A space's generations may be another
+ * space's: user space never gives a generation out twice. A stack's last time
+ * may be written into another stack: it only widens an interval.
+ */
+#include "bpf/capture.h"
+
+#define AGAIN(x) (*(volatile typeof(x) *)&(x))
+
+/* What lies in slot->spill. */
+enum { SPILL_DEPTH, SPILL_SPACE, SPILL_REUSED, SPILL_PUBLISHED, SPILL_MISSES, SPILL_RUN };
+
+/* @x, of which LLVM knows nothing from here on. */
+#define HIDE(x) asm volatile("" : "+r"(x))
+
+#define DIGEST_MULTIPLIER 0x9E3779B97F4A7C15ULL
+
+static __always_inline void count(__u32 which)
+{
+	__u64 *n = bpf_map_lookup_elem(USTACK_MAP(COUNTS), &which);
+
+	if (n)
+		__sync_fetch_and_add(n, 1);
+}
+
+/* ---- slots ------------------------------------------------------------- */
+
+/*
+ * A program can be preempted or interrupted at any instruction by another one
+ * on the same CPU. Whoever reads 1 after having added 1 is alone: everybody who
+ * holds or tries the slot has added his 1 and takes it back only when done.
+ * Two that meet may both go on to the next slot; that is no harm.
+ */
+static __always_inline struct ustack_slot *slot_take(void)
+{
+	__u32 first = bpf_get_smp_processor_id() * USTACK_SLOTS;
+
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < USTACK_SLOTS; i++) {
+		__u32 index = first + i;
+		struct ustack_slot *slot = bpf_map_lookup_elem(USTACK_MAP(SLOTS), &index);
+
+		if (!slot)
+			return 0;
+		__sync_fetch_and_add(&slot->lock, 1);
+		if (AGAIN(slot->lock) == 1)
+			return slot;
+		__sync_fetch_and_add(&slot->lock, -1);
+	}
+	return 0;
+}
+
+static __always_inline void slot_release(struct ustack_slot *slot)
+{
+	__sync_fetch_and_add(&slot->lock, -1);
+}
+
+/* ---- spaces ------------------------------------------------------------ */
+
+static __always_inline __u64 space_known(__u32 tgid)
+{
+	__u64 *p = bpf_map_lookup_elem(USTACK_MAP(PROCS), &tgid);
+	__u64 space;
+
+	if (!p)
+		return 0;
+	space = AGAIN(*p);
+	return USTACK_SPACE_TGID(space) == tgid ? space : 0;
+}
+
+/* First sight of a process: make its space and tell user space. Two threads may
+ * try at once; the map decides, and the loser takes the winner's. */
+static __always_inline __u64 space_make(__u32 tgid)
+{
+	__u64 now = bpf_ktime_get_ns();
+	__u64 space = USTACK_SPACE(tgid, now);
+
+	if (!bpf_map_update_elem(USTACK_MAP(PROCS), &tgid, &space, BPF_NOEXIST)) {
+		struct ustack_event event = {
+			.type = USTACK_EVENT_SPACE,
+			.tgid = tgid,
+			.space = space,
+			.time = now,
+		};
+		if (bpf_ringbuf_output(USTACK_MAP(EVENTS), &event, sizeof(event), 0))
+			count(USTACK_COUNT_EVENTS_FULL);
+		return space;
+	}
+	space = space_known(tgid);
+	if (!space)
+		count(USTACK_COUNT_PROCS_FULL);
+	return space;
+}
+
+/* Leaves space and generations in the slot. Generations of 0 say that nothing
+ * was published for the space: then no page can exist either. */
+static __always_inline void space_enter(struct ustack_slot *slot)
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	__u64 space = space_known(tgid);
+	struct ustack_gens *gens;
+
+	if (!space)
+		space = space_make(tgid);
+	AGAIN(slot->spill[SPILL_SPACE]) = space;
+	AGAIN(slot->spill[SPILL_REUSED]) = 0;
+	AGAIN(slot->spill[SPILL_PUBLISHED]) = 0;
+	gens = bpf_map_lookup_elem(USTACK_MAP(SPACES), &space);
+	if (gens) {
+		AGAIN(slot->spill[SPILL_REUSED]) = AGAIN(gens->reused);
+		AGAIN(slot->spill[SPILL_PUBLISHED]) = AGAIN(gens->published);
+	}
+}
+
+/* ---- addresses -> tokens ------------------------------------------------- */
+
+/*
+ * Choices without branches: a bit, 0 or 1, to multiply with. (A mask would do
+ * as well, but newer verifiers fork on `&` with a value known to be 0 or -1.)
+ */
+static __always_inline __u64 bit_top(__u64 x)
+{
+	HIDE(x);
+	x >>= 63;
+	HIDE(x);
+	return x;
+}
+
+/* @a < @b, both below 2^63. */
+static __always_inline __u64 bit_less(__u64 a, __u64 b)
+{
+	return bit_top(a - b);
+}
+
+static __always_inline __u64 bit_nonzero(__u64 x)
+{
+	__u64 minus = -x;
+
+	HIDE(minus);
+	return bit_top(x | minus);
+}
+
+/* @bit ? @yes : @no */
+static __always_inline __u64 choose(__u64 bit, __u64 yes, __u64 no)
+{
+	return no ^ ((no ^ yes) * bit);
+}
+
+/* Where the memo keeps what it knows of address @at. */
+static __always_inline struct ustack_memo *memo_of(struct ustack_slot *slot, __u64 space, __u64 at)
+{
+	__u64 place = ((at ^ space) * DIGEST_MULTIPLIER) >> 32;
+
+	return &slot->memo[place & (USTACK_MEMO - 1)];
+}
+
+/*
+ * Replace what the memo knows: a token, or 0 for "nothing is there". A token
+ * stays true until the space's `reused` moves, nothing only until `published`
+ * does. The frames it does not know are listed in slot->ip.
+ */
+static __always_inline void tokens_from_memo(struct ustack_slot *slot)
+{
+	__u64 space = AGAIN(slot->spill[SPILL_SPACE]);
+	__u64 published = AGAIN(slot->spill[SPILL_PUBLISHED]);
+	__u64 reused = AGAIN(slot->spill[SPILL_REUSED]);
+
+	AGAIN(slot->spill[SPILL_MISSES]) = 0;
+#pragma clang loop unroll(disable)
+	for (__u64 i = 0; i < USTACK_MAX_FRAMES; i++) {
+		__u64 ip, at, token, is_token, miss, misses;
+		struct ustack_memo *memo;
+
+		if (i >= AGAIN(slot->spill[SPILL_DEPTH]))
+			break;
+		ip = AGAIN(slot->stack.token[i]);
+		at = ip - !!i; /* a return address belongs to the call before it */
+		memo = memo_of(slot, space, at);
+		token = AGAIN(memo->token);
+		is_token = token >> USTACK_TAG_SHIFT;
+		HIDE(is_token);
+		miss = bit_nonzero((AGAIN(memo->ip) ^ at) | (AGAIN(memo->space) ^ space) |
+				   (AGAIN(memo->gen) ^ choose(is_token, reused, published)));
+		AGAIN(slot->stack.token[i]) = choose(is_token & ~miss, token, ip);
+		misses = AGAIN(slot->spill[SPILL_MISSES]);
+		AGAIN(slot->ip[misses & 127]) = i;
+		AGAIN(slot->spill[SPILL_MISSES]) = misses + miss;
+	}
+}
+
+/*
+ * The entry of the run at @first that covers offset @off of the page: the last
+ * one that starts at or before it; the first starts at 0, so there is one.
+ * Steps of 2048, 1024 ... 1 reach any of 4096. Returns false only if an index
+ * lies outside the array, which no published run does. *@instance is 0 for a
+ * hole and for the run of another page.
+ */
+static __always_inline int run_search(__u64 space, __u64 page, __u64 first, __u64 off,
+				      __u64 *instance)
+{
+	__u64 pos = 0, entry, count, other;
+	__u32 index = first;
+	__u64 *cell;
+
+	cell = bpf_map_lookup_elem(USTACK_MAP(CELLS), &index);
+	if (!cell)
+		return 0;
+	other = AGAIN(*cell) ^ space;
+	index = first + 1;
+	cell = bpf_map_lookup_elem(USTACK_MAP(CELLS), &index);
+	if (!cell)
+		return 0;
+	count = AGAIN(*cell);
+	other = bit_nonzero(other | ((count >> USTACK_RUN_COUNT_BITS) ^ page));
+	count &= (1ULL << USTACK_RUN_COUNT_BITS) - 1;
+	first += USTACK_RUN_HEAD;
+	index = first;
+	cell = bpf_map_lookup_elem(USTACK_MAP(CELLS), &index);
+	if (!cell)
+		return 0;
+	entry = AGAIN(*cell);
+
+#pragma clang loop unroll(disable)
+	for (__u64 step = USTACK_RUN_MAX_ENTRIES / 2; step; step >>= 1) {
+		__u64 take = bit_less(pos + step, count), found;
+
+		index = first + (pos + step) * take;
+		cell = bpf_map_lookup_elem(USTACK_MAP(CELLS), &index);
+		if (!cell)
+			return 0;
+		found = AGAIN(*cell);
+		take *= 1 - bit_less(off, found >> 52);
+		pos += step * take;
+		entry = choose(take, found, entry);
+	}
+	*instance = USTACK_ENTRY_INSTANCE(entry) * (1 - other);
+	return 1;
+}
+
+/*
+ * Look up what the memo did not know, and tell it. A page without a run reads
+ * as run 0, whose head is nobody's.
+ */
+static __always_inline void tokens_from_runs(struct ustack_slot *slot)
+{
+#pragma clang loop unroll(disable)
+	for (__u64 n = 0; n < USTACK_MAX_FRAMES; n++) {
+		struct ustack_page_key key;
+		__u64 i, ip, at, instance, found;
+		struct ustack_memo *memo;
+		void *run;
+
+		if (n >= AGAIN(slot->spill[SPILL_MISSES]))
+			break;
+		i = AGAIN(slot->ip[n]) & 127;
+		ip = AGAIN(slot->stack.token[i]);
+		at = ip - ((i + 127) >> 7); /* 1 but for the leaf */
+		key.space = AGAIN(slot->spill[SPILL_SPACE]);
+		key.page = at >> USTACK_PAGE_SHIFT;
+		run = bpf_map_lookup_elem(USTACK_MAP(PAGES), &key);
+		bpf_probe_read_kernel(&slot->spill[SPILL_RUN], sizeof(__u64), run);
+		if (!run_search(key.space, key.page, AGAIN(slot->spill[SPILL_RUN]),
+				at & (USTACK_PAGE_SIZE - 1), &instance))
+			break;
+		found = bit_nonzero(instance);
+		instance |= found << USTACK_TAG_SHIFT;
+		AGAIN(slot->stack.token[i]) = choose(found, instance, ip);
+		memo = memo_of(slot, key.space, at);
+		AGAIN(memo->ip) = at;
+		AGAIN(memo->space) = key.space;
+		AGAIN(memo->gen) = choose(found, AGAIN(slot->spill[SPILL_REUSED]),
+					  AGAIN(slot->spill[SPILL_PUBLISHED]));
+		AGAIN(memo->token) = instance;
+	}
+}
+
+/* Digest of tokens, space, depth and flags. */
+static __always_inline __u64 tokens_digest(struct ustack_slot *slot)
+{
+	__u64 digest = AGAIN(slot->spill[SPILL_SPACE]) * DIGEST_MULTIPLIER;
+
+	digest ^= ((__u64)AGAIN(slot->stack.head.flags) << 32) | AGAIN(slot->stack.head.depth);
+#pragma clang loop unroll(disable)
+	for (__u64 i = 0; i < USTACK_MAX_FRAMES; i++) {
+		if (i >= AGAIN(slot->spill[SPILL_DEPTH]))
+			break;
+		digest = (digest ^ AGAIN(slot->stack.token[i])) * DIGEST_MULTIPLIER;
+		digest ^= digest >> 32;
+	}
+	digest *= DIGEST_MULTIPLIER;
+	return digest ^ (digest >> 29);
+}
+
+/* ---- stored stacks --------------------------------------------------------- */
+
+static __always_inline int stack_same(struct ustack_slot *slot, struct ustack_stack_head *head,
+				      __u64 *token, const __u64 room)
+{
+	struct ustack_stack_head *mine = &slot->stack.head;
+	__u64 differs = (AGAIN(head->space) ^ AGAIN(mine->space)) |
+			(AGAIN(head->depth) ^ AGAIN(mine->depth)) |
+			(AGAIN(head->flags) ^ AGAIN(mine->flags));
+
+#pragma clang loop unroll(disable)
+	for (__u64 i = 0; i < room; i++) {
+		if (i >= AGAIN(slot->spill[SPILL_DEPTH]))
+			break;
+		differs |= AGAIN(token[i]) ^ AGAIN(slot->stack.token[i]);
+	}
+	return !differs;
+}
+
+/*
+ * The id of the slot's stack, stored under it if it was not yet. The digest
+ * says where to look, the comparison says whether it is the one; a place taken
+ * by another stack sends it to the next. Returns an id or a USTACK_ID_* error.
+ */
+#define STACK_STORE(name, class, room, map, bit)                                        \
+	static __always_inline __u64 name(struct ustack_slot *slot, __u64 digest)        \
+	{                                                                                \
+		__u64 id = ((digest >> 1) & ~USTACK_ID_CLASS128) | USTACK_ID_MIN | (bit);  \
+                                                                                         \
+		_Pragma("clang loop unroll(disable)")                                     \
+		for (__u32 i = 0; i < USTACK_PROBES; i++) {                               \
+			struct class *old = bpf_map_lookup_elem(USTACK_MAP(map), &id);     \
+			long err;                                                          \
+                                                                                         \
+			if (!old) {                                                        \
+				err = bpf_map_update_elem(USTACK_MAP(map), &id,            \
+							  &slot->stack, BPF_NOEXIST);      \
+				if (!err)                                                  \
+					return id;                                         \
+				if (err == -EBUSY)                                         \
+					return USTACK_ID_BUSY;                             \
+				if (err != -EEXIST)                                        \
+					return USTACK_ID_FULL;                             \
+				old = bpf_map_lookup_elem(USTACK_MAP(map), &id);           \
+			}                                                                  \
+			if (old && stack_same(slot, &old->head, old->token, room)) {       \
+				AGAIN(old->head.last) = AGAIN(slot->stack.head.last);      \
+				return id;                                                 \
+			}                                                                  \
+			id += 2;                                                           \
+		}                                                                          \
+		return USTACK_ID_CLASH;                                                    \
+	}
+
+#define EEXIST 17
+#define EBUSY 16
+STACK_STORE(stack_store32, ustack_stack32, USTACK_CLASS32, STACKS32, 0)
+STACK_STORE(stack_store128, ustack_stack128, USTACK_MAX_FRAMES, STACKS128, USTACK_ID_CLASS128)
+
+/* ---- all of it --------------------------------------------------------------- */
+
+/*
+ * bpf_get_stack() returns 0 where there is no user memory to walk: a kernel
+ * thread, the idle task, a process past the point of its exit at which it gave
+ * its memory up. That is USTACK_ID_NONE, no loss. It fails where the kernel has
+ * no buffer for the walk (deep nesting of contexts, or none could be
+ * allocated): USTACK_ID_FAULT. A user stack that can't be read further ends
+ * there, with at least its leaf.
+ *
+ * One frame more than wanted is asked for, to know whether there was more. The
+ * kernel itself stops at kernel.perf_event_max_stack, 127 by default; so for
+ * 127 frames out of 127 it can't be known, and is said to be more.
+ */
+static __always_inline __u64 capture(struct ustack_slot *slot, void *ctx, __u32 frames)
+{
+	__u64 wanted = frames, depth, digest, now;
+	__u32 flags = 0;
+	long n;
+
+	if (!wanted || wanted > USTACK_MAX_FRAMES)
+		wanted = USTACK_MAX_FRAMES;
+	n = bpf_get_stack(ctx, slot->stack.token, ((wanted & 127) + 1) * sizeof(__u64),
+			  BPF_F_USER_STACK);
+	if (n < 0)
+		return USTACK_ID_FAULT;
+	if (n < (long)sizeof(__u64))
+		return USTACK_ID_NONE;
+	depth = (__u64)n / sizeof(__u64);
+	if (depth > wanted || depth >= USTACK_MAX_FRAMES)
+		flags = USTACK_F_MORE;
+	if (depth > wanted)
+		depth = wanted;
+	AGAIN(slot->spill[SPILL_DEPTH]) = depth;
+
+	space_enter(slot);
+	AGAIN(slot->stack.head.space) = AGAIN(slot->spill[SPILL_SPACE]);
+	AGAIN(slot->stack.head.depth) = depth;
+	AGAIN(slot->stack.head.flags) = flags;
+	now = bpf_ktime_get_ns();
+	AGAIN(slot->stack.head.first) = now;
+	AGAIN(slot->stack.head.last) = now;
+
+	if (AGAIN(slot->spill[SPILL_PUBLISHED])) {
+		tokens_from_memo(slot);
+		tokens_from_runs(slot);
+	}
+	digest = tokens_digest(slot);
+	if (AGAIN(slot->spill[SPILL_DEPTH]) <= USTACK_CLASS32)
+		return stack_store32(slot, digest);
+	return stack_store128(slot, digest);
+}
+
+USTACK_ENTRY_POINT __u64 ustack_capture(void *ctx, __u32 frames, __u64 flags)
+{
+	struct ustack_slot *slot = slot_take();
+	__u64 id;
+	__u32 what;
+
+	(void)flags;
+	if (slot) {
+		id = capture(slot, ctx, frames);
+		slot_release(slot);
+	} else {
+		id = USTACK_ID_BUSY;
+	}
+	if (id == USTACK_ID_NONE)
+		return id;
+	what = USTACK_COUNT_STACKS;
+	if (id == USTACK_ID_BUSY)
+		what = USTACK_COUNT_BUSY;
+	else if (id == USTACK_ID_FULL)
+		what = USTACK_COUNT_STACKS_FULL;
+	else if (id == USTACK_ID_CLASH)
+		what = USTACK_COUNT_CLASH;
+	else if (id == USTACK_ID_FAULT)
+		what = USTACK_COUNT_FAULT;
+	count(what);
+	return id;
+}
+
+#if !defined(USTACK_BITCODE) && !defined(USTACK_INCLUDED)
+char _license[] SEC("license") = "Dual BSD/GPL";
+#endif

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * The ends of spaces. A space is one life of one process, made by the first
+ * probe that sees it (capture.bpf.c); these programs end it:
+ *
+ *   exec   the same tgid goes on with other memory;
+ *   exit   of the last thread;
+ *   fork   the child's tgid may have been another process's, whose exit was
+ *          followed by one more probe. It is a new life in any case.
+ *
+ * Ending is taking the tgid out of `procs`: the next probe makes a new space.
+ * User space is told, so that it can keep what it needs to name old stacks and
+ * give the pages back. A lost event costs memory, not truth.
+ *
+ * Raw tracepoints: they need no tracefs and no id, and see the task itself.
+ */
+#define USTACK_MAPS_NOT_PINNED
+#include "bpf/maps.bpf.h"
+
+#include <bpf/bpf_core_read.h>
+
+/* The few fields that are read, relocated to where the running kernel has them. */
+typedef struct {
+	int counter;
+} __attribute__((preserve_access_index)) atomic_t;
+
+struct signal_struct {
+	atomic_t live; /* threads that have not exited yet */
+} __attribute__((preserve_access_index));
+
+struct task_struct {
+	__s32 pid, tgid;
+	struct signal_struct *signal;
+} __attribute__((preserve_access_index));
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+static __always_inline void end_space(__u32 tgid)
+{
+	struct ustack_event event = { .type = USTACK_EVENT_END, .tgid = tgid };
+	__u64 *space = bpf_map_lookup_elem(&ustack_procs, &tgid);
+
+	if (!space)
+		return;
+	event.space = *space;
+	/* Of several that come here at once, one deletes, and one tells. */
+	if (bpf_map_delete_elem(&ustack_procs, &tgid))
+		return;
+	event.time = bpf_ktime_get_ns();
+	if (bpf_ringbuf_output(&ustack_events, &event, sizeof(event), 0)) {
+		__u32 which = USTACK_COUNT_EVENTS_FULL;
+		__u64 *n = bpf_map_lookup_elem(&ustack_counts, &which);
+
+		if (n)
+			__sync_fetch_and_add(n, 1);
+	}
+}
+
+SEC("raw_tp/sched_process_exec") int life_exec(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *task = (void *)ctx->args[0];
+
+	end_space(BPF_CORE_READ(task, tgid));
+	return 0;
+}
+
+SEC("raw_tp/sched_process_exit") int life_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *task = (void *)ctx->args[0];
+
+	/* Each thread has taken itself off `live` before it comes here. */
+	if (BPF_CORE_READ(task, signal, live.counter) == 0)
+		end_space(BPF_CORE_READ(task, tgid));
+	return 0;
+}
+
+SEC("raw_tp/sched_process_fork") int life_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *child = (void *)ctx->args[1];
+	__u32 tgid = BPF_CORE_READ(child, tgid);
+
+	if (tgid == (__u32)BPF_CORE_READ(child, pid)) /* not a thread */
+		end_space(tgid);
+	return 0;
+}

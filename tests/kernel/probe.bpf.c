@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * Programs of every shape that bpftrace makes, each with one capture and with
+ * two. They leave the id of what they stored in a ring buffer; the kernel tests
+ * attach some of them, load_shapes loads them all.
+ */
+#define USTACK_INCLUDED
+#define USTACK_MAPS_NOT_PINNED
+#include "bpf/capture.bpf.c"
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+struct seen {
+	__u64 id;
+	__u32 tgid;
+	__u32 which;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} seen SEC(".maps");
+
+static __always_inline void tell(__u64 id, __u32 which)
+{
+	struct seen s = { .id = id, .tgid = bpf_get_current_pid_tgid() >> 32, .which = which };
+
+	bpf_ringbuf_output(&seen, &s, sizeof(s), 0);
+}
+
+#define SHAPE(name, section)                                                  \
+	SEC(section) int name##_1(void *ctx)                                   \
+	{                                                                      \
+		tell(ustack_capture(ctx, USTACK_MAX_FRAMES, 0), 1);             \
+		return 0;                                                      \
+	}                                                                      \
+	SEC(section) int name##_2(void *ctx)                                   \
+	{                                                                      \
+		tell(ustack_capture(ctx, USTACK_MAX_FRAMES, 0), 1);             \
+		tell(ustack_capture(ctx, 5, 0), 2);                            \
+		return 0;                                                      \
+	}
+
+SHAPE(kprobe, "kprobe")
+SHAPE(kretprobe, "kretprobe")
+SHAPE(uprobe, "uprobe")
+SHAPE(uretprobe, "uretprobe")
+SHAPE(tracepoint, "tracepoint")
+SHAPE(perf_event, "perf_event")
+
+SEC("uprobe") int uprobe_20(void *ctx)
+{
+	tell(ustack_capture(ctx, 20, 0), 20);
+	return 0;
+}
