@@ -8,7 +8,11 @@
  * note is an *instance* of its own, with a number that is never used again;
  * the number is what a stored stack keeps.
  *
- * Not thread-safe; the session's lock covers it.
+ * The rules in full (births of equal time, late notes, what an inexact entry
+ * may answer) stand at the head of index.c.
+ *
+ * Not thread-safe; the session's lock covers it, and covers the look-ups too
+ * (they keep what they hand out).
  */
 #ifndef USTACK_INDEX_INDEX_H
 #define USTACK_INDEX_INDEX_H
@@ -42,7 +46,14 @@ void index_free(struct index *ix);
 /*
  * Take a note in. @now is used as its birth where the note has no time of its
  * own (then the entry is not `exact`). 0, -ENOMEM, or -E2BIG when a bound of
- * the index is reached (counted by the caller).
+ * the index is reached (counted by the caller); -EINVAL for a note that is not
+ * one (empty, wraps). After an error nothing of the note is named wrongly: what
+ * could not be placed is a hole, or a stretch of time about which the index
+ * answers INDEX_REPLACED.
+ *
+ * The same note again (address, size, name, lines) over code that is alive and
+ * whole changes nothing. A NOTE_MOVE of code that the index does not know is
+ * counted in index_stats and changes nothing.
  */
 int index_add(struct index *ix, const struct note *note, uint64_t now);
 
@@ -66,20 +77,23 @@ int index_clamp(struct index *ix, const struct index_range *ranges, size_t n);
 int index_next_dirty(struct index *ix, uint64_t *page, uint64_t *cells, size_t *n,
 		     bool *reused);
 
-/* The instance's entry, or NULL. Valid until the index is freed. */
+/* The instance's entry, or NULL (not of this index, or no memory). Valid until
+ * the index is freed; `death` is kept up to date in it. */
 const struct index_entry *index_instance(const struct index *ix, uint64_t instance);
 
 /* Who was at @addr from @first to @last (both included)? */
 enum index_answer {
 	INDEX_FOUND,    /* *out: the one entry that was there all that time */
 	INDEX_NOTHING,  /* no note says anything about that address at that time */
-	INDEX_REPLACED, /* it changed in between, no single answer */
+	INDEX_REPLACED, /* it changed in between, no single answer (or the answer
+			 * would take more work than a bound allows) */
 };
 enum index_answer index_at(const struct index *ix, uint64_t addr, uint64_t first,
 			   uint64_t last, const struct index_entry **out);
 /* The same for every address of [start, end): FOUND only if one *function*
  * (same name) was there all the time in all of it. Used when code was replaced
- * after the kernel's answer was given: @start, @end are the old entry's. */
+ * after the kernel's answer was given: @start, @end are the old entry's. *out is
+ * the entry that was at @start last; of several only the name is sure. */
 enum index_answer index_over(const struct index *ix, uint64_t start, uint64_t end,
 			     uint64_t first, uint64_t last,
 			     const struct index_entry **out);
@@ -89,10 +103,14 @@ struct index_stats {
 	uint64_t instances;   /* entries born */
 	uint64_t alive;       /* entries of which some part lives */
 	uint64_t bytes;       /* memory held, names included */
+	uint64_t repeated;    /* notes that said what was known already */
+	uint64_t orphans;     /* moves of code that is not known */
 };
 void index_stats(const struct index *ix, struct index_stats *out);
 
-/* Visit every annotation whose code is alive, in address order. */
+/* Visit every entry of which some part is alive, once, in the address order of
+ * its first living part. @e lives only for the call. A non-zero return of @fn
+ * stops and is returned; -ENOMEM. */
 int index_each(const struct index *ix, int (*fn)(void *ctx, const struct index_entry *e), void *ctx);
 
 #endif

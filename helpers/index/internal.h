@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of the index share: the index itself and its records.
+ *
+ *   records  one an instance, in the order of their birth into the index, so
+ *            sorted by instance number; never moved, never removed
+ *   alive    spans of addresses -> record
+ *   past     rectangles of addresses and time -> record (UNSURE: see index.c)
+ *   dirty    spans of addresses whose meaning differs from what was fetched
+ */
+#ifndef USTACK_INDEX_INTERNAL_H
+#define USTACK_INDEX_INTERNAL_H
+
+#include "index/index.h"
+#include "index/past.h"
+#include "index/spans.h"
+#include "index/strings.h"
+
+/* struct index_entry takes 88 bytes; a million of them are held, of which a few
+ * thousand are ever asked for: those get their index_entry when asked for. */
+struct record {
+	uint64_t instance;
+	uint64_t start, end;
+	uint64_t birth, death;
+	uint32_t name, file; /* refs */
+	uint32_t line, column;
+	uint32_t pieces; /* alive spans it has */
+	bool exact;
+	bool leads; /* first of its note; those up to the next leader belong to it */
+};
+
+#define RECORDS_SHIFT 10
+#define RECORDS_BLOCK (1u << RECORDS_SHIFT)
+#define RECORDS_MAX (1u << 30)
+#define INSTANCE_MAX ((1ULL << 52) - 1)
+
+struct record_block {
+	struct index_entry **views; /* entries handed out; NULL: none yet */
+	struct record rec[RECORDS_BLOCK];
+};
+
+/* What a dirty address was when its page was last fetched. */
+enum dirty {
+	DIRTY_GAINED, /* nothing */
+	DIRTY_REUSED, /* an instance, which is not there any more */
+};
+
+/* The top bit of a piece's record: something that could not be placed in
+ * history was here, so nothing is sure. */
+#define UNSURE (1u << 31)
+
+struct index {
+	uint64_t *next_instance;
+	struct strings strings;
+	struct record_block **blocks;
+	uint32_t n_records, cap_blocks;
+	struct spans alive;
+	struct past past;
+	uint64_t late_budget;
+	uint64_t latest; /* birth of all records */
+
+	struct spans dirty;
+	struct index_range *clamp;
+	size_t n_clamp;
+	bool clamped;
+	uint64_t clean_below; /* no visible address under this one is dirty */
+
+	struct index_stats stats;
+
+	/* The note being added, as the records it will be. */
+	struct record *fresh;
+	size_t n_fresh, cap_fresh;
+};
+
+static inline struct record *record_at(const struct index *ix, uint32_t r)
+{
+	return &ix->blocks[r >> RECORDS_SHIFT]->rec[r & (RECORDS_BLOCK - 1)];
+}
+
+/* Append the fresh records, give them instances. 0, -ENOMEM, -E2BIG. */
+int records_append(struct index *ix, uint32_t *first);
+/* The record's entry as callers see it; NULL: no memory. */
+const struct index_entry *record_view(const struct index *ix, uint32_t r);
+void record_fill(const struct index *ix, const struct record *rec, struct index_entry *e);
+/* Some of it was taken at @time. */
+void record_taken(struct index *ix, uint32_t r, uint64_t time);
+void records_free(struct index *ix);
+
+/* [start, end) changed: what was there when last fetched is @was, unless an
+ * earlier change since then already said. 0 or -ENOMEM. */
+int dirty_mark(struct index *ix, uint64_t start, uint64_t end, enum dirty was);
+
+#endif

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Chunks of up to CHUNK spans. A full chunk is split in halves, except where
+ * the new span goes behind all others: then a new chunk is begun, so that what
+ * arrives in order fills its chunks. A chunk that became small is joined with
+ * its neighbour.
+ */
+#include "index/spans.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHUNK 128u
+
+struct spans_chunk {
+	uint32_t n;
+	uint32_t val[CHUNK];
+	uint64_t start[CHUNK];
+	uint64_t end[CHUNK];
+};
+
+void spans_free(struct spans *sp)
+{
+	for (size_t i = 0; i < sp->n; i++)
+		free(sp->chunks[i]);
+	free(sp->chunks);
+	free(sp->first);
+	memset(sp, 0, sizeof(*sp));
+}
+
+/* Copy @n spans from @from[@i] to @to[@j]; they may be the same chunk. */
+static void move(struct spans_chunk *to, uint32_t j, const struct spans_chunk *from, uint32_t i,
+		 uint32_t n)
+{
+	memmove(to->val + j, from->val + i, n * sizeof(*to->val));
+	memmove(to->start + j, from->start + i, n * sizeof(*to->start));
+	memmove(to->end + j, from->end + i, n * sizeof(*to->end));
+}
+
+static void set(struct spans *sp, struct spans_pos pos, struct span s)
+{
+	struct spans_chunk *c = sp->chunks[pos.chunk];
+
+	c->start[pos.i] = s.start;
+	c->end[pos.i] = s.end;
+	c->val[pos.i] = s.val;
+	sp->first[pos.chunk] = c->start[0];
+}
+
+static struct span get(const struct spans *sp, struct spans_pos pos)
+{
+	const struct spans_chunk *c = sp->chunks[pos.chunk];
+
+	return (struct span){ c->start[pos.i], c->end[pos.i], c->val[pos.i] };
+}
+
+static int add_chunk(struct spans *sp, size_t at)
+{
+	struct spans_chunk *c;
+
+	if (sp->n == sp->cap) {
+		size_t cap = sp->cap ? sp->cap * 2 : 4;
+		struct spans_chunk **chunks = realloc(sp->chunks, cap * sizeof(*chunks));
+		uint64_t *first;
+
+		if (!chunks)
+			return -ENOMEM;
+		sp->chunks = chunks;
+		first = realloc(sp->first, cap * sizeof(*first));
+		if (!first)
+			return -ENOMEM;
+		sp->first = first;
+		sp->cap = cap;
+	}
+	c = malloc(sizeof(*c));
+	if (!c)
+		return -ENOMEM;
+	c->n = 0;
+	memmove(sp->chunks + at + 1, sp->chunks + at, (sp->n - at) * sizeof(*sp->chunks));
+	memmove(sp->first + at + 1, sp->first + at, (sp->n - at) * sizeof(*sp->first));
+	sp->chunks[at] = c;
+	sp->n++;
+	return 0;
+}
+
+static void remove_chunk(struct spans *sp, size_t at)
+{
+	free(sp->chunks[at]);
+	sp->n--;
+	memmove(sp->chunks + at, sp->chunks + at + 1, (sp->n - at) * sizeof(*sp->chunks));
+	memmove(sp->first + at, sp->first + at + 1, (sp->n - at) * sizeof(*sp->first));
+}
+
+/* The number of spans that start at or before @addr: chunk and rank in it. */
+static struct spans_pos rank(const struct spans *sp, uint64_t addr)
+{
+	size_t lo = 0, hi = sp->n;
+	const struct spans_chunk *c;
+	uint32_t a = 0, b;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (sp->first[mid] <= addr)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	if (!lo)
+		return (struct spans_pos){ 0, 0 };
+	c = sp->chunks[lo - 1];
+	b = c->n;
+	while (a < b) {
+		uint32_t mid = (a + b) / 2;
+
+		if (c->start[mid] <= addr)
+			a = mid + 1;
+		else
+			b = mid;
+	}
+	return (struct spans_pos){ lo - 1, a };
+}
+
+int spans_put(struct spans *sp, struct span s)
+{
+	struct spans_pos pos = rank(sp, s.start);
+	struct spans_chunk *c, *right;
+
+	if (!sp->n && add_chunk(sp, 0))
+		return -ENOMEM;
+	c = sp->chunks[pos.chunk];
+	if (c->n == CHUNK) {
+		bool last = pos.chunk + 1 == sp->n;
+		uint32_t keep = last && pos.i == CHUNK ? CHUNK : CHUNK / 2;
+
+		if (add_chunk(sp, pos.chunk + 1))
+			return -ENOMEM;
+		right = sp->chunks[pos.chunk + 1];
+		move(right, 0, c, keep, CHUNK - keep);
+		right->n = CHUNK - keep;
+		c->n = keep;
+		if (right->n)
+			sp->first[pos.chunk + 1] = right->start[0];
+		if (pos.i > keep || keep == CHUNK) {
+			pos.chunk++;
+			pos.i -= keep;
+			c = right;
+		}
+	}
+	move(c, pos.i + 1, c, pos.i, c->n - pos.i);
+	c->n++;
+	sp->count++;
+	set(sp, pos, s);
+	return 0;
+}
+
+bool spans_before(const struct spans *sp, uint64_t addr, struct span *out, struct spans_pos *pos)
+{
+	struct spans_pos p = rank(sp, addr);
+
+	/* The last one that starts at or before addr may reach beyond it. */
+	for (;;) {
+		if (!p.i) {
+			if (!p.chunk)
+				return false;
+			p.chunk--;
+			p.i = sp->chunks[p.chunk]->n;
+		}
+		p.i--;
+		*out = get(sp, p);
+		if (out->end <= addr) {
+			*pos = p;
+			return true;
+		}
+	}
+}
+
+bool spans_find(const struct spans *sp, uint64_t addr, struct span *out, struct spans_pos *pos)
+{
+	struct spans_pos p = rank(sp, addr);
+
+	if (!sp->n)
+		return false;
+	*pos = p;
+	if (p.i) {
+		pos->i--;
+		*out = get(sp, *pos);
+		if (out->end > addr)
+			return true;
+		return spans_step(sp, out, pos);
+	}
+	*out = get(sp, p);
+	return true;
+}
+
+bool spans_step(const struct spans *sp, struct span *out, struct spans_pos *pos)
+{
+	if (++pos->i == sp->chunks[pos->chunk]->n) {
+		if (pos->chunk + 1 == sp->n)
+			return false;
+		pos->chunk++;
+		pos->i = 0;
+	}
+	*out = get(sp, *pos);
+	return true;
+}
+
+void spans_set(struct spans *sp, struct spans_pos pos, uint64_t start, uint64_t end)
+{
+	set(sp, pos, (struct span){ start, end, sp->chunks[pos.chunk]->val[pos.i] });
+}
+
+void spans_erase(struct spans *sp, struct spans_pos pos)
+{
+	struct spans_chunk *c = sp->chunks[pos.chunk], *next;
+
+	move(c, pos.i, c, pos.i + 1, c->n - pos.i - 1);
+	c->n--;
+	sp->count--;
+	if (!c->n) {
+		remove_chunk(sp, pos.chunk);
+		return;
+	}
+	sp->first[pos.chunk] = c->start[0];
+	if (c->n > CHUNK / 4 || pos.chunk + 1 == sp->n)
+		return;
+	next = sp->chunks[pos.chunk + 1];
+	if (c->n + next->n > CHUNK / 2)
+		return;
+	move(c, c->n, next, 0, next->n);
+	c->n += next->n;
+	remove_chunk(sp, pos.chunk + 1);
+}
+
+uint64_t spans_bytes(const struct spans *sp)
+{
+	return sp->n * sizeof(struct spans_chunk) +
+	       sp->cap * (sizeof(*sp->chunks) + sizeof(*sp->first));
+}

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The arena is a list of equal blocks; a string is its length (u32) and its
+ * bytes, padded to a unit of 4. A ref is block << 18 | unit. Unit 0 of block 0
+ * is never given out, so that ref 0 can stand for "empty". The hash table holds
+ * refs only; growing it walks the arena from its start, which is cheaper than
+ * keeping the hashes.
+ */
+#include "index/strings.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define UNIT 4u
+#define BLOCK_SHIFT 18
+#define BLOCK_UNITS (1u << BLOCK_SHIFT)
+#define MAX_BLOCKS (1u << (32 - BLOCK_SHIFT))
+
+_Static_assert(STRINGS_MAX_LEN / UNIT + 2 < BLOCK_UNITS, "a string fits a block");
+
+void strings_init(struct strings *st, uint64_t seed)
+{
+	memset(st, 0, sizeof(*st));
+	st->seed = seed;
+}
+
+void strings_free(struct strings *st)
+{
+	for (size_t i = 0; i < st->n_blocks; i++)
+		free(st->blocks[i]);
+	free(st->blocks);
+	free(st->slots);
+}
+
+static uint64_t mix(uint64_t a, uint64_t b)
+{
+	unsigned __int128 m = (unsigned __int128)(a ^ 0x9e3779b97f4a7c15ULL) * (b | 1);
+
+	return (uint64_t)m ^ (uint64_t)(m >> 64);
+}
+
+static uint64_t hash(const struct strings *st, const char *s, size_t len)
+{
+	uint64_t h = mix(st->seed, len), w;
+
+	for (; len >= 8; s += 8, len -= 8) {
+		memcpy(&w, s, 8);
+		h = mix(h ^ w, st->seed);
+	}
+	w = 0;
+	memcpy(&w, s, len);
+	return mix(h ^ w, st->seed ^ 0xd6e8feb86659fd93ULL);
+}
+
+static const char *at(const struct strings *st, uint32_t ref)
+{
+	return st->blocks[ref >> BLOCK_SHIFT] + (size_t)(ref & (BLOCK_UNITS - 1)) * UNIT;
+}
+
+static uint32_t len_at(const struct strings *st, uint32_t ref)
+{
+	uint32_t len;
+
+	memcpy(&len, at(st, ref), sizeof(len));
+	return len;
+}
+
+static uint32_t units(size_t len)
+{
+	return (uint32_t)((sizeof(uint32_t) + len + UNIT - 1) / UNIT);
+}
+
+struct note_str strings_get(const struct strings *st, uint32_t ref)
+{
+	if (!ref)
+		return (struct note_str){ "", 0 };
+	return (struct note_str){ at(st, ref) + sizeof(uint32_t), len_at(st, ref) };
+}
+
+static uint32_t *slot_of(const struct strings *st, struct note_str s)
+{
+	size_t i = hash(st, s.s, s.len) & (st->n_slots - 1);
+
+	for (;; i = (i + 1) & (st->n_slots - 1)) {
+		uint32_t ref = st->slots[i];
+
+		if (!ref || (len_at(st, ref) == s.len &&
+			     !memcmp(at(st, ref) + sizeof(uint32_t), s.s, s.len)))
+			return &st->slots[i];
+	}
+}
+
+static int grow_slots(struct strings *st)
+{
+	size_t n = st->n_slots ? st->n_slots * 2 : 64;
+	uint32_t *slots = calloc(n, sizeof(*slots));
+	size_t left = st->n_strings;
+
+	if (!slots)
+		return -ENOMEM;
+	free(st->slots);
+	st->slots = slots;
+	st->n_slots = n;
+	/* Lengths are never 0, so a 0 ends what is used of a block. */
+	for (size_t b = 0; left && b < st->n_blocks; b++) {
+		uint32_t u = b ? 0 : 1;
+
+		while (left && u < BLOCK_UNITS) {
+			uint32_t ref = (uint32_t)(b << BLOCK_SHIFT | u);
+			struct note_str s = strings_get(st, ref);
+			size_t i;
+
+			if (!s.len)
+				break;
+			i = hash(st, s.s, s.len) & (n - 1);
+			while (slots[i])
+				i = (i + 1) & (n - 1);
+			slots[i] = ref;
+			u += units(s.len);
+			left--;
+		}
+	}
+	return 0;
+}
+
+static int add_block(struct strings *st)
+{
+	char *block;
+
+	if (st->n_blocks == MAX_BLOCKS)
+		return -E2BIG;
+	if (st->n_blocks == st->cap_blocks) {
+		size_t cap = st->cap_blocks ? st->cap_blocks * 2 : 8;
+		char **blocks = realloc(st->blocks, cap * sizeof(*blocks));
+
+		if (!blocks)
+			return -ENOMEM;
+		st->blocks = blocks;
+		st->cap_blocks = cap;
+	}
+	block = calloc(BLOCK_UNITS, UNIT);
+	if (!block)
+		return -ENOMEM;
+	st->used = st->n_blocks ? 0 : 1;
+	st->blocks[st->n_blocks++] = block;
+	return 0;
+}
+
+int strings_intern(struct strings *st, struct note_str s, uint32_t *ref)
+{
+	uint32_t need = units(s.len), len = (uint32_t)s.len, *slot;
+	int err;
+
+	*ref = 0;
+	if (!s.len)
+		return 0;
+	if (s.len > STRINGS_MAX_LEN)
+		return -E2BIG;
+	if (st->n_strings * 3 >= st->n_slots * 2) {
+		err = grow_slots(st);
+		if (err)
+			return err;
+	}
+	slot = slot_of(st, s);
+	if (!*slot) {
+		if (!st->n_blocks || st->used + need > BLOCK_UNITS) {
+			err = add_block(st);
+			if (err)
+				return err;
+		}
+		*slot = (uint32_t)((st->n_blocks - 1) << BLOCK_SHIFT) | st->used;
+		memcpy((char *)at(st, *slot), &len, sizeof(len));
+		memcpy((char *)at(st, *slot) + sizeof(len), s.s, s.len);
+		st->used += need;
+		st->n_strings++;
+	}
+	*ref = *slot;
+	return 0;
+}
+
+uint64_t strings_bytes(const struct strings *st)
+{
+	return st->n_blocks * (uint64_t)BLOCK_UNITS * UNIT +
+	       st->cap_blocks * sizeof(*st->blocks) + st->n_slots * sizeof(*st->slots);
+}
