@@ -29,6 +29,7 @@ using namespace llvm;
 namespace {
 
 const char *CAPTURE = "ustack_capture";
+const char *DROPPED = "ustack_dropped";
 const char *MAP = "ustack_map";
 
 std::vector<CallInst *> calls_of(Function &callee)
@@ -139,9 +140,34 @@ Value *create_ustack_capture(IRBuilderBPF &b,
   return b.CreateLoad(b.getInt64Ty(), id);
 }
 
+void count_ustack_dropped(IRBuilderBPF &b,
+                          Module &module,
+                          BPFtrace &bpftrace,
+                          Value *update_result)
+{
+  if (!bpftrace.resources.needs_ustack_helper)
+    return;
+
+  Function *probe = b.GetInsertBlock()->getParent();
+  auto *dropped_block = BasicBlock::Create(module.getContext(),
+                                           "ustack_dropped",
+                                           probe);
+  auto *done_block = BasicBlock::Create(module.getContext(),
+                                        "ustack_counted",
+                                        probe);
+  Value *failed = b.CreateICmpSLT(update_result, b.getInt64(0));
+  b.CreateCondBr(failed, dropped_block, done_block);
+
+  b.SetInsertPoint(dropped_block);
+  b.CreateCall(module.getOrInsertFunction(DROPPED, b.getVoidTy()));
+  b.CreateBr(done_block);
+
+  b.SetInsertPoint(done_block);
+}
+
 void link_ustack_capture(IRBuilderBPF &b, Module &module, BPFtrace &bpftrace)
 {
-  if (!module.getFunction(CAPTURE))
+  if (!module.getFunction(CAPTURE) && !module.getFunction(DROPPED))
     return;
 
   if (Linker::linkModules(module, parse_capture(module)))
@@ -152,6 +178,16 @@ void link_ustack_capture(IRBuilderBPF &b, Module &module, BPFtrace &bpftrace)
   {
     place_maps(b, *map_of, bpftrace);
     map_of->eraseFromParent();
+  }
+
+  // Short enough to stand where it is called
+  if (Function *dropped = module.getFunction(DROPPED))
+  {
+    dropped->setLinkage(GlobalValue::InternalLinkage);
+    dropped->removeFnAttr(Attribute::NoInline);
+    dropped->removeFnAttr("target-cpu");
+    dropped->removeFnAttr("target-features");
+    dropped->addFnAttr(Attribute::AlwaysInline);
   }
 
   Function *capture = module.getFunction(CAPTURE);

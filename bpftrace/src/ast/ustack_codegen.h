@@ -13,6 +13,13 @@ llvm::Value *create_ustack_capture(IRBuilderBPF &b,
                                    llvm::Value *ctx,
                                    const StackType &stack_type);
 
+// A map of a script that uses ustack(helper) took no new key: it was full. The
+// loss is counted with libustack's own. Nothing is added to other scripts.
+void count_ustack_dropped(IRBuilderBPF &b,
+                          llvm::Module &module,
+                          BPFtrace &bpftrace,
+                          llvm::Value *update_result);
+
 // Brings libustack's capture code into a module that calls it. Does nothing to
 // a module that does not.
 void link_ustack_capture(IRBuilderBPF &b,
