@@ -68,6 +68,9 @@ int process_open_path(const struct process *p, const char *path);
 struct stat;
 int process_stat_mapping(const struct process *p, const struct mapping *m, struct stat *st);
 
+/* Its memory (/proc/PID/mem), open for reading; negative errno. */
+int process_open_memory(const struct process *p);
+
 /* Where a process's notes are. */
 struct notes_place {
 	int fd;      /* opened, regular, checked; owned by the caller */

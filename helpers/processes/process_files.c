@@ -172,3 +172,10 @@ int process_open_mapping(const struct process *p, const struct mapping *m)
 	close(root);
 	return fd;
 }
+
+int process_open_memory(const struct process *p)
+{
+	int fd = openat(p->pid_fd, "mem", O_RDONLY | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}

@@ -20,22 +20,38 @@ struct native_name {
 			     * own addresses (p_vaddr), for module+0x1234 */
 };
 
+/* One user at a time: calls with the same struct symbols must not overlap.
+ * NULL: no memory. */
 struct symbols *symbols_new(bool demangle);
 void symbols_free(struct symbols *s);
 
 /*
  * Read the files behind all executable mappings of @p that are not known yet,
  * so that frames can be named after @p is gone. Opens files only; symbols are
- * parsed when first needed (the fd is kept until then).
+ * parsed when first needed (the fd is kept until then; when many are waiting,
+ * the oldest is parsed at once). To be called again after process_refresh().
  */
 void symbols_adopt(struct symbols *s, const struct process *p);
 
 /*
- * Name @addr of @p. 0; -ENOENT: no mapping covers it (or an anonymous one).
+ * Name @addr of @p. 0; -ENOENT: no mapping covers it, or one that holds no
+ * file's code (anonymous, or memory that has only a name: memfd, shared memory).
  * A return address must be passed as the address of the call (addr - 1) by the
  * caller, who adds the 1 to `offset` again. Strings live as long as @s.
  */
 int symbols_resolve(struct symbols *s, const struct process *p, uint64_t addr,
 		    struct native_name *out);
+
+/* What could not be had, so that it can be told. */
+struct symbols_stats {
+	uint64_t files;    /* known */
+	uint64_t parsed;   /* of them, read */
+	uint64_t unopened; /* mappings whose file could not be opened */
+	uint64_t not_elf;
+	uint64_t over_bound; /* too large, too many symbols, memory used up */
+	uint64_t failed;   /* other errors while reading */
+	uint64_t symbols, memory; /* functions kept; bytes */
+};
+void symbols_stats(const struct symbols *s, struct symbols_stats *out);
 
 #endif
