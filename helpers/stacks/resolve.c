@@ -30,7 +30,7 @@ static const char *keep(struct ustack *u, struct note_str s)
 {
 	const char *nul = memchr(s.s ? s.s : "", 0, s.len);
 
-	return s.len ? strings_keep(u->strings, s.s, nul ? (size_t)(nul - s.s) : s.len) : "";
+	return s.len ? text_pool_keep(u->texts, s.s, nul ? (size_t)(nul - s.s) : s.len) : "";
 }
 
 static void name_jit(struct at *at, const struct index_entry *e, struct ustack_frame *f)
@@ -267,7 +267,7 @@ static struct resolved *resolve_stored(struct ustack *u, uint64_t id, unsigned l
 	if (at.s) {
 		r->stack.pid = (uint32_t)at.s->pid;
 		if (at.s->process)
-			r->stack.comm = strings_keep(u->strings, at.s->process->comm,
+			r->stack.comm = text_pool_keep(u->texts, at.s->process->comm,
 						     strlen(at.s->process->comm));
 	}
 	for (size_t i = 0; i < n; i++) {

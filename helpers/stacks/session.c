@@ -87,10 +87,10 @@ int ustack_new(const struct ustack_opts *opts, struct ustack **out, char *err, s
 			memcpy(&u->opts, opts, opts->size);
 		u->maps_opts.cells = u->opts.cells;
 		u->only_pid = u->opts.only_pid;
-		u->strings = strings_new();
+		u->texts = text_pool_new();
 		u->symbols = symbols_new(u->opts.demangle);
 	}
-	if (!u || !u->strings || !u->symbols || make_follow(u) < 0) {
+	if (!u || !u->texts || !u->symbols || make_follow(u) < 0) {
 		ustack_free(u);
 		if (err_size)
 			snprintf(err, err_size, "%s", strerror(ENOMEM));
@@ -133,7 +133,7 @@ void ustack_free(struct ustack *u)
 			free(b);
 		}
 	}
-	strings_free(u->strings);
+	text_pool_free(u->texts);
 	free(u);
 }
 

@@ -12,7 +12,7 @@
 #include "include/ustack.h"
 #include "maps/maps.h"
 #include "processes/follow.h"
-#include "stacks/strings.h"
+#include "stacks/text_pool.h"
 #include "symbols/symbols.h"
 
 /* A stack as text at one indentation. */
@@ -52,7 +52,7 @@ struct ustack {
 	struct maps *maps;
 	struct follow *follow;
 	struct symbols *symbols;
-	struct strings *strings;
+	struct text_pool *texts;
 	bool stopped;
 
 	struct resolved *resolved[RESOLVED_BUCKETS];

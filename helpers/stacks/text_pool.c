@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A chained hash table of strings; doubles when it holds as many as buckets. */
-#include "stacks/strings.h"
+#include "stacks/text_pool.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@ struct kept {
 	char s[];
 };
 
-struct strings {
+struct text_pool {
 	struct kept **buckets;
 	size_t n_buckets, n;
 };
@@ -27,9 +27,9 @@ static uint64_t hash_of(const char *s, size_t len)
 	return h ^ h >> 29;
 }
 
-struct strings *strings_new(void)
+struct text_pool *text_pool_new(void)
 {
-	struct strings *p = calloc(1, sizeof(*p));
+	struct text_pool *p = calloc(1, sizeof(*p));
 
 	if (!p)
 		return NULL;
@@ -42,7 +42,7 @@ struct strings *strings_new(void)
 	return p;
 }
 
-void strings_free(struct strings *p)
+void text_pool_free(struct text_pool *p)
 {
 	struct kept *k;
 
@@ -58,7 +58,7 @@ void strings_free(struct strings *p)
 	free(p);
 }
 
-static void grow(struct strings *p)
+static void grow(struct text_pool *p)
 {
 	size_t n = p->n_buckets * 2;
 	struct kept **buckets = calloc(n, sizeof(*buckets)), *k;
@@ -77,7 +77,7 @@ static void grow(struct strings *p)
 	p->n_buckets = n;
 }
 
-const char *strings_keep(struct strings *p, const char *s, size_t len)
+const char *text_pool_keep(struct text_pool *p, const char *s, size_t len)
 {
 	uint64_t hash = hash_of(s, len);
 	struct kept *k;
