@@ -458,6 +458,14 @@ USTACK_ENTRY_POINT __u64 ustack_capture(void *ctx, __u32 frames, __u64 flags)
 	return id;
 }
 
+#ifdef USTACK_BITCODE
+/* A map of the loader's own did not take a key that names a stack. */
+void ustack_dropped(void)
+{
+	count(USTACK_COUNT_KEYS_FULL);
+}
+#endif
+
 #if !defined(USTACK_BITCODE) && !defined(USTACK_INCLUDED)
 char _license[] SEC("license") = "Dual BSD/GPL";
 #endif

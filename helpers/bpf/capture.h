@@ -30,8 +30,8 @@ extern void *ustack_map(__u32 which) __attribute__((const));
 #define USTACK_MAP_VAR_PAGES ustack_pages
 #define USTACK_MAP_VAR_CELLS ustack_cells
 #define USTACK_MAP_VAR_SLOTS ustack_slots
-#define USTACK_MAP_VAR_STACKS32 ustack_stacks32
-#define USTACK_MAP_VAR_STACKS128 ustack_stacks128
+#define USTACK_MAP_VAR_STACKS32 ustack_stack32
+#define USTACK_MAP_VAR_STACKS128 ustack_stack128
 #define USTACK_MAP_VAR_COUNTS ustack_counts
 #define USTACK_MAP_VAR_EVENTS ustack_events
 #define USTACK_MAP(name) ((void *)&USTACK_MAP_VAR_##name)

@@ -77,7 +77,7 @@ struct {
 	__type(key, __u64);
 	__type(value, struct ustack_stack32);
 	__uint(pinning, USTACK_PINNING);
-} ustack_stacks32 SEC(".maps");
+} ustack_stack32 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -86,7 +86,7 @@ struct {
 	__type(key, __u64);
 	__type(value, struct ustack_stack128);
 	__uint(pinning, USTACK_PINNING);
-} ustack_stacks128 SEC(".maps");
+} ustack_stack128 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

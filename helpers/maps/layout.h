@@ -153,6 +153,7 @@ enum ustack_count {
 	USTACK_COUNT_FAULT,       /* USTACK_ID_FAULT */
 	USTACK_COUNT_PROCS_FULL,  /* no room for a new space: stack stored with space 0 */
 	USTACK_COUNT_EVENTS_FULL, /* an event did not fit into the ring buffer */
+	USTACK_COUNT_KEYS_FULL,   /* a map of the script's did not take a key */
 	USTACK_COUNT_MAX,
 };
 
