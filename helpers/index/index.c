@@ -13,8 +13,9 @@
  *  3. Of two events of the same time at one address the one taken in later
  *     holds; the other was never there.
  *  4. NOTE_MOVE makes a "nothing" event of time t at those addresses of
- *     [old_addr, old_addr + size) where code of the moved note is at t, and then
- *     is a note of time t at the new place, with the same name and lines.
+ *     [old_addr, old_addr + size) where code of the moved note is at t (an end
+ *     known so far that is later is void: it ends once), and then is a note of
+ *     time t at the new place, with the same name and lines.
  *  5. Each line range is an instance of its own, neighbours of equal file, line
  *     and column are one, code before the first line is one with line 0.
  *  6. A note whose instances are all alive, whole and the same, and not younger
@@ -253,6 +254,7 @@ struct hits {
 		struct piece piece;
 	} hit[LATE_HITS];
 	size_t n;
+	struct past_box box;
 	uint32_t only_from, only_to; /* records; all if equal */
 };
 
@@ -268,6 +270,9 @@ static int collect(void *ctx, uint32_t id, const struct piece *piece)
 		return -E2BIG;
 	h->hit[h->n].id = id;
 	h->hit[h->n++].piece = *piece;
+	/* Over the whole width: what is born later is of no interest. */
+	if (piece->start <= h->box.start && piece->end >= h->box.end && piece->birth < h->box.last)
+		h->box.last = piece->birth > h->box.first ? piece->birth : h->box.first;
 	return 0;
 }
 
@@ -280,16 +285,16 @@ static void charge(struct index *ix, uint64_t price)
 static int collect_past(struct index *ix, uint64_t start, uint64_t end, uint64_t first,
 			uint64_t last, struct hits *h)
 {
-	struct past_box box = { start, end, first, last };
 	uint32_t most = ix->late_budget < UINT32_MAX ? (uint32_t)ix->late_budget : UINT32_MAX;
 	uint32_t steps = most;
 	int err;
 
 	h->n = 0;
+	h->box = (struct past_box){ start, end, first, last };
 	/* Nothing that ended later: the common case, free. */
 	if (past_latest(&ix->past) <= first)
 		return 0;
-	err = past_each(&ix->past, &box, &steps, collect, h);
+	err = past_each(&ix->past, &h->box, &steps, collect, h);
 	charge(ix, 1 + h->n + (most - steps) / 8);
 	return err;
 }

@@ -71,14 +71,17 @@ static void load(const char *how, uint64_t count, const uint64_t *order)
 		add(ix, order ? order[i] : i, i, t++);
 	s = now_s() - start;
 	index_stats(ix, &st);
-	printf("%-12s %lu annotations in %.2f s, %.0f bytes each\n", how, (unsigned long)st.annotations,
-	       s, (double)st.bytes / (double)count);
+	printf("%-12s %lu annotations in %.2f s; %.0f bytes each before pages are fetched,", how,
+	       (unsigned long)st.annotations, s, (double)st.bytes / (double)count);
 
 	start = now_s();
 	index_clamp(ix, &all, 1);
 	while (index_next_dirty(ix, &page, cells, &n, &reused))
 		pages++;
-	printf("%12s %lu pages fetched in %.2f s\n", "", (unsigned long)pages, now_s() - start);
+	s = now_s() - start;
+	index_stats(ix, &st);
+	printf(" %.0f after\n", (double)st.bytes / (double)count);
+	printf("%12s %lu pages fetched in %.2f s\n", "", (unsigned long)pages, s);
 
 	start = now_s();
 	for (uint64_t i = 0; i < some; i++) {
