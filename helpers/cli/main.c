@@ -34,6 +34,7 @@ static const struct {
 
 int main(int argc, char **argv)
 {
+	static char self[] = "ustack-notes"; /* for getopt's messages */
 	const char *arg = argc > 1 ? argv[1] : NULL;
 
 	if (!arg) {
@@ -49,8 +50,10 @@ int main(int argc, char **argv)
 		return EXIT_CLEAN;
 	}
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
-		if (!strcmp(arg, verbs[i].name))
+		if (!strcmp(arg, verbs[i].name)) {
+			argv[1] = self;
 			return verbs[i].run(argc - 1, argv + 1);
+		}
 	complain(arg, "no such verb (dump, check)");
 	return EXIT_UNREADABLE;
 }

@@ -63,12 +63,12 @@ static void no_notes(const struct process *p, const char *arg)
 {
 	const char *base = strrchr(p->exe, '/');
 	const char *hint = runtime_hint(base ? base + 1 : p->exe);
-	char text[512];
+	char who[64], text[512];
 
-	snprintf(text, sizeof(text), "%s[%s]", p->comm, arg);
-	complain(text, hint ? "no notes" : "no notes: neither a mapped jitdump nor /tmp/perf-PID.map");
-	if (hint)
-		fprintf(stderr, "ustack-notes: %s\n", hint);
+	snprintf(text, sizeof(text), "no notes; %s",
+		 hint ? hint : "neither a mapped jitdump nor /tmp/perf-PID.map");
+	snprintf(who, sizeof(who), "%s[%s]", p->comm, arg);
+	complain(who, text);
 }
 
 static int open_process(pid_t pid, const char *arg, struct source *out)

@@ -169,18 +169,39 @@ static bool str_is(struct note_str s, const char *what)
 	return s.len == strlen(what) && memcmp(s.s, what, s.len) == 0;
 }
 
-/* Pointers hold zero bytes and other control characters; paths do not. */
-static bool overwritten(struct note_str file)
+/* Pointers hold zero bytes, other control characters and bytes beyond ASCII;
+ * the first two are in no path. The third may be: `sure` leaves it alone. */
+static bool overwritten(struct note_str file, bool sure)
 {
-	for (size_t i = 0; i < file.len && i < V8_OVERWRITTEN; i++)
-		if ((unsigned char)file.s[i] < 0x20 || file.s[i] == 0x7f)
+	for (size_t i = 0; i < file.len && i < V8_OVERWRITTEN; i++) {
+		unsigned char c = (unsigned char)file.s[i];
+
+		if (c < 0x20 || c == 0x7f || (!sure && c >= 0x80))
+			return true;
+	}
+	return false;
+}
+
+static bool any_overwritten(const struct note_line *lines, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (overwritten(lines[i].file, false))
 			return true;
 	return false;
 }
 
-static bool same_but_overwritten(struct note_str file, struct note_str path)
+/*
+ * Is @file, of which the first bytes are lost, @path? In code that nothing was
+ * inlined into there is no other file that it could be. Otherwise what is left
+ * must tell: the whole base name at least, or any file beside it would do.
+ */
+static bool same_but_overwritten(struct note_str file, struct note_str path, bool inlines)
 {
-	if (file.len != path.len)
+	const char *slash = memrchr(path.s, '/', path.len);
+
+	if (file.len != path.len || !overwritten(file, true))
+		return false;
+	if (inlines && (!slash || slash + 1 - path.s < (ssize_t)V8_OVERWRITTEN))
 		return false;
 	return file.len <= V8_OVERWRITTEN ||
 	       memcmp(file.s + V8_OVERWRITTEN, path.s + V8_OVERWRITTEN,
@@ -208,24 +229,26 @@ static bool same_in_latin1(struct note_str file, struct note_str path)
 	return j == path.len;
 }
 
-static void repair_file(struct note_line *l, struct note_str path)
+static void repair_file(struct note_line *l, struct note_str path, bool inlines)
 {
 	if (str_is(l->file, "<unknown>")) {
 		l->file.len = 0; /* code from eval; the position is in its text */
-	} else if (overwritten(l->file)) {
-		if (path.len && same_but_overwritten(l->file, path)) {
-			l->file = path;
-		} else { /* some other file's line: whose, nobody knows */
-			l->file.len = 0;
-			l->line = l->column = 0;
-		}
 	} else if (path.len && same_in_latin1(l->file, path)) {
 		l->file = path;
+	} else if (!overwritten(l->file, l->file.len > V8_OVERWRITTEN)) {
+		return;
+	} else if (path.len && same_but_overwritten(l->file, path, inlines)) {
+		l->file = path;
+	} else { /* some other file's line: whose, nobody knows */
+		l->file.len = 0;
+		l->line = l->column = 0;
 	}
 }
 
-static void finish_entries(struct note_line *lines, size_t n, bool v8, struct note_str path)
+static void finish_entries(struct note_line *lines, size_t n, bool v8, const struct code_name *cn)
 {
+	bool inlines = cn->tier == TIER_OPTIMIZED || cn->tier == TIER_MID;
+
 	for (size_t i = 0; i < n; i++) {
 		struct note_line *l = &lines[i];
 
@@ -236,7 +259,7 @@ static void finish_entries(struct note_line *lines, size_t n, bool v8, struct no
 			if (i && v8 && !l->file.len && !l[-1].line)
 				l->line = l->column = 0;
 		} else if (v8) {
-			repair_file(l, path);
+			repair_file(l, cn->path, inlines);
 		}
 		if (!l->line)
 			l->column = 0;
@@ -316,13 +339,33 @@ static size_t clip(struct note_line *lines, size_t n, const struct span *code)
 	return kept;
 }
 
+/* One way or the other. A name that ends within its overwritten part looks like
+ * a whole one to parse_strict(). */
+static int parse(struct note_line *lines, const struct debug_info *d, bool v8, size_t path_len,
+		 const struct span *code)
+{
+	ssize_t left = parse_strict(lines, d);
+	bool fits = left >= 0 && addrs_near(lines, d->entries, code);
+
+	if (!v8) /* others may leave room behind their entries */
+		return fits ? 0 : -EBADMSG;
+	fits = fits && left <= (ssize_t)PADDING_MAX;
+	if (fits && !any_overwritten(lines, d->entries))
+		return 0;
+	if (parse_loose(lines, d, path_len, code))
+		return 0;
+	if (!fits)
+		return -EBADMSG;
+	parse_strict(lines, d);
+	return 0;
+}
+
 ssize_t debug_lines(struct line_table *t, const struct debug_info *d, enum bias *bias,
 		    struct note_str name, uint64_t addr, uint64_t size)
 {
 	struct span code = { addr, size };
 	struct code_name cn;
 	size_t n = (size_t)d->entries;
-	ssize_t left;
 	bool v8;
 	int rc;
 
@@ -335,16 +378,10 @@ ssize_t debug_lines(struct line_table *t, const struct debug_info *d, enum bias 
 		return rc;
 	code_name_parse(name, &cn);
 	v8 = cn.kind != KIND_JIT;
-	left = parse_strict(t->lines, d);
-	if (left < 0 || left > (ssize_t)PADDING_MAX || !addrs_near(t->lines, n, &code)) {
-		if (!v8 || !parse_loose(t->lines, d, cn.path.len, &code)) {
-			/* Another producer may leave room behind its entries. */
-			left = parse_strict(t->lines, d);
-			if (left < 0 || v8 || !addrs_near(t->lines, n, &code))
-				return -EBADMSG;
-		}
-	}
-	finish_entries(t->lines, n, v8, cn.path);
+	rc = parse(t->lines, d, v8, cn.path.len, &code);
+	if (rc)
+		return rc;
+	finish_entries(t->lines, n, v8, &cn);
 	if (judge_bias(t->lines, n, &code, v8, bias))
 		for (size_t i = 0; i < n; i++)
 			t->lines[i].addr -= ELF_HEADER_SIZE;
