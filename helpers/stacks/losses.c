@@ -38,6 +38,7 @@ static size_t collect(struct ustack *u, struct loss *l)
 	l[n++] = (struct loss){ "stacks_clash", "stacks lost: digests clashed", counts[USTACK_COUNT_CLASH] };
 	l[n++] = (struct loss){ "stacks_fault", "stacks lost: the user stack could not be read", counts[USTACK_COUNT_FAULT] };
 	l[n++] = (struct loss){ "stacks_missing", "stacks lost: named by a key but no longer stored", u->missing };
+	l[n++] = (struct loss){ "keys_full", "keys dropped: a map of the script was full (BPFTRACE_MAP_KEYS_MAX)", counts[USTACK_COUNT_KEYS_FULL] };
 	l[n++] = (struct loss){ "processes_full", "stacks unnamed: too many processes", counts[USTACK_COUNT_PROCS_FULL] };
 	l[n++] = (struct loss){ "events_full", "events about processes lost", counts[USTACK_COUNT_EVENTS_FULL] };
 	l[n++] = (struct loss){ "processes_gone", "processes ended before their mappings could be read", fs.unreadable };
