@@ -182,14 +182,6 @@ static bool overwritten(struct note_str file, bool sure)
 	return false;
 }
 
-static bool any_overwritten(const struct note_line *lines, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		if (overwritten(lines[i].file, false))
-			return true;
-	return false;
-}
-
 /*
  * Is @file, of which the first bytes are lost, @path? In code that nothing was
  * inlined into there is no other file that it could be. Otherwise what is left
@@ -227,6 +219,14 @@ static bool same_in_latin1(struct note_str file, struct note_str path)
 		j += 2;
 	}
 	return j == path.len;
+}
+
+static bool any_overwritten(const struct note_line *lines, size_t n, struct note_str path)
+{
+	for (size_t i = 0; i < n; i++)
+		if (overwritten(lines[i].file, false) && !same_in_latin1(lines[i].file, path))
+			return true;
+	return false;
 }
 
 static void repair_file(struct note_line *l, struct note_str path, bool inlines)
@@ -341,8 +341,8 @@ static size_t clip(struct note_line *lines, size_t n, const struct span *code)
 
 /* One way or the other. A name that ends within its overwritten part looks like
  * a whole one to parse_strict(). */
-static int parse(struct note_line *lines, const struct debug_info *d, bool v8, size_t path_len,
-		 const struct span *code)
+static int parse(struct note_line *lines, const struct debug_info *d, bool v8,
+		 struct note_str path, const struct span *code)
 {
 	ssize_t left = parse_strict(lines, d);
 	bool fits = left >= 0 && addrs_near(lines, d->entries, code);
@@ -350,9 +350,9 @@ static int parse(struct note_line *lines, const struct debug_info *d, bool v8, s
 	if (!v8) /* others may leave room behind their entries */
 		return fits ? 0 : -EBADMSG;
 	fits = fits && left <= (ssize_t)PADDING_MAX;
-	if (fits && !any_overwritten(lines, d->entries))
+	if (fits && !any_overwritten(lines, d->entries, path))
 		return 0;
-	if (parse_loose(lines, d, path_len, code))
+	if (parse_loose(lines, d, path.len, code))
 		return 0;
 	if (!fits)
 		return -EBADMSG;
@@ -378,7 +378,7 @@ ssize_t debug_lines(struct line_table *t, const struct debug_info *d, enum bias 
 		return rc;
 	code_name_parse(name, &cn);
 	v8 = cn.kind != KIND_JIT;
-	rc = parse(t->lines, d, v8, cn.path.len, &code);
+	rc = parse(t->lines, d, v8, cn.path, &code);
 	if (rc)
 		return rc;
 	finish_entries(t->lines, n, v8, &cn);
