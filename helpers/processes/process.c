@@ -89,28 +89,39 @@ static int read_stat(int dir, struct stat_line *st)
 	return field > 22 ? 0 : -EPROTO;
 }
 
-/* euid and the pid in the innermost namespace. */
+/* euid and the pid in the innermost namespace. Line by line: the one with the
+ * groups stands between the two and may be very long. */
 static int read_status(int dir, uid_t *euid, pid_t *ns_pid)
 {
-	char buf[8192], *s;
-	ssize_t n = read_small(dir, "status", buf, sizeof(buf));
-	unsigned int ruid, eu;
+	int fd = openat(dir, "status", O_RDONLY | O_CLOEXEC);
+	FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
+	bool found = false;
+	char *line = NULL;
+	unsigned int eu;
+	size_t room = 0;
+	ssize_t n;
 
-	if (n < 0)
+	if (!f) {
+		n = gone(errno);
+		if (fd >= 0)
+			close(fd);
 		return (int)n;
-	s = strstr(buf, "\nUid:");
-	if (!s || sscanf(s, "\nUid: %u %u", &ruid, &eu) != 2)
-		return -EPROTO;
-	*euid = eu;
-	s = strstr(buf, "\nNSpid:");
-	if (s) { /* a kernel without pid namespaces has none */
-		s += strlen("\nNSpid:");
-		s[strcspn(s, "\n")] = '\0';
-		s = strrchr(s, '\t');
-		if (s && atoi(s + 1) > 0)
-			*ns_pid = atoi(s + 1);
 	}
-	return 0;
+	while ((n = getline(&line, &room, f)) > 0) {
+		if (sscanf(line, "Uid: %*u %u", &eu) == 1) {
+			*euid = eu;
+			found = true;
+		} else if (!strncmp(line, "NSpid:", 6)) {
+			char *last = strrchr(line, '\t'); /* innermost last */
+
+			if (last && atoi(last + 1) > 0)
+				*ns_pid = atoi(last + 1);
+			break;
+		}
+	}
+	free(line);
+	fclose(f);
+	return found ? 0 : -ESRCH; /* reading fails when the process is gone */
 }
 
 static char *read_exe(int dir)

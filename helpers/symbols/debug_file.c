@@ -19,10 +19,9 @@
 
 #include "symbols/symtab.h"
 
-#define DEBUG_ROOT "/usr/lib/debug"
 #define MAX_ID 64
-#define MAX_UNPACKED (256u << 20)
-#define XZ_MEMORY (128u << 20)
+#define MAX_UNPACKED (128u << 20)
+#define XZ_MEMORY (128u << 20) /* twice what unpacking xz -9 takes */
 
 /* Find the GNU build id among the notes of one chunk of the file. */
 static size_t id_in_notes(Elf_Data *data, unsigned char id[MAX_ID])
@@ -88,14 +87,16 @@ static bool has_id(int fd, const unsigned char *id, size_t n)
 	return same;
 }
 
-static int open_by_id(const unsigned char *id, size_t n)
+static int open_by_id(const char *root, const unsigned char *id, size_t n)
 {
-	char path[sizeof(DEBUG_ROOT) + 32 + 2 * MAX_ID];
-	int len = snprintf(path, sizeof(path), DEBUG_ROOT "/.build-id/%02x/", id[0]), fd;
+	char hex[2 * MAX_ID + 1] = "", path[4096];
+	int fd;
 
-	for (size_t i = 1; i < n; i++)
-		len += snprintf(path + len, sizeof(path) - (size_t)len, "%02x", id[i]);
-	snprintf(path + len, sizeof(path) - (size_t)len, ".debug");
+	for (size_t i = 0; i < n; i++)
+		snprintf(hex + 2 * i, 3, "%02x", id[i]);
+	if ((size_t)snprintf(path, sizeof(path), "%s/.build-id/%.2s/%s.debug", root, hex, hex + 2) >=
+	    sizeof(path))
+		return -1;
 	fd = open_regular(path);
 	if (fd >= 0 && !has_id(fd, id, n)) {
 		close(fd);
@@ -121,7 +122,7 @@ static bool has_crc(int fd, uint32_t want)
 	return n == 0 && crc == want;
 }
 
-static int open_by_link(Elf *elf, const char *path)
+static int open_by_link(const char *root, Elf *elf, const char *path)
 {
 	size_t size, len, at;
 	const char *link = symtab_section_data(elf, symtab_section(elf, ".gnu_debuglink"), 4096, &size);
@@ -137,7 +138,7 @@ static int open_by_link(Elf *elf, const char *path)
 	if (!len || at + sizeof(crc) > size || memchr(link, '/', len))
 		return -1;
 	memcpy(&crc, link + at, sizeof(crc));
-	if ((size_t)snprintf(full, sizeof(full), DEBUG_ROOT "%.*s/%s", (int)(slash - path), path,
+	if ((size_t)snprintf(full, sizeof(full), "%s%.*s/%s", root, (int)(slash - path), path,
 			     link) >= sizeof(full))
 		return -1;
 	fd = open_regular(full);
@@ -148,13 +149,13 @@ static int open_by_link(Elf *elf, const char *path)
 	return fd;
 }
 
-int debug_file_open(Elf *elf, const char *path)
+int debug_file_open(const char *root, Elf *elf, const char *path)
 {
 	unsigned char id[MAX_ID];
 	size_t n = build_id(elf, id);
-	int fd = n ? open_by_id(id, n) : -1;
+	int fd = n ? open_by_id(root, id, n) : -1;
 
-	return fd >= 0 ? fd : open_by_link(elf, path);
+	return fd >= 0 ? fd : open_by_link(root, elf, path);
 }
 
 /* Unpack @in into the file @fd. The unpacked size is the file's choice, so it

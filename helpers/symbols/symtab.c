@@ -348,7 +348,7 @@ int symtab_read(int fd, const char *path, struct symtab *t)
 	if (!err)
 		err = symtab_add_elf(t, elf);
 	if (!err && !t->full)
-		err = add_file(t, debug_file_open(elf, path));
+		err = add_file(t, debug_file_open(DEBUG_ROOT, elf, path));
 	if (!err && !t->full)
 		err = add_file(t, debug_data_open(elf));
 	elf_end(elf);

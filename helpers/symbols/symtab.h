@@ -78,8 +78,10 @@ size_t symtab_section(Elf *elf, const char *name);
 /* The bytes of section @index if they are at most @max; NULL otherwise. */
 const void *symtab_section_data(Elf *elf, size_t index, size_t max, size_t *size);
 
-/* fd of @elf's separate debug file under /usr/lib/debug, or -1. */
-int debug_file_open(Elf *elf, const char *path);
+#define DEBUG_ROOT "/usr/lib/debug"
+
+/* fd of @elf's separate debug file below the folder @root, or -1. */
+int debug_file_open(const char *root, Elf *elf, const char *path);
 /* fd of the ELF file packed into @elf's .gnu_debugdata, unpacked; or -1. */
 int debug_data_open(Elf *elf);
 

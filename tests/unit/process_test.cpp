@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <fcntl.h>
 #include <functional>
+#include <grp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <string>
@@ -867,8 +868,12 @@ TEST(ProcessNotes, APidNamespaceAndARootOfItsOwn)
 	Folder dir;
 	ASSERT_EQ(mkdir((dir / "tmp").c_str(), 01777), 0);
 	write_file(dir / "tmp/perf-1.map", "1000 10 inside\n");
+	/* Many groups make a long status file, with the pid behind them. */
+	std::vector<gid_t> groups(5000);
+	for (size_t i = 0; i < groups.size(); i++)
+		groups[i] = (gid_t)(1000000 + i);
 	Child c([&] {
-		if (chroot(dir.path.c_str()) || chdir("/"))
+		if (setgroups(groups.size(), groups.data()) || chroot(dir.path.c_str()) || chdir("/"))
 			_exit(1);
 	}, CLONE_NEWPID);
 	if (c.pid < 0)
