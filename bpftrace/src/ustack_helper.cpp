@@ -228,6 +228,16 @@ std::string UstackHelper::stack_str(uint64_t id,
   return ustack_text(session_, id, stack_type.limit, indent);
 }
 
+bool calls_ustack_capture(const uint8_t *insns, size_t size)
+{
+  auto *insn = reinterpret_cast<const struct bpf_insn *>(insns);
+  for (size_t i = 0; i < size / sizeof(*insn); i++)
+    if (insn[i].code == (BPF_JMP | BPF_CALL) &&
+        insn[i].src_reg == BPF_PSEUDO_CALL)
+      return true;
+  return false;
+}
+
 // bpftrace's JSON has a stack as one string, in values and in the keys of
 // objects. Each stack that was printed so is written once more, as an object
 // with all that is known of its frames; its "text" is the string.

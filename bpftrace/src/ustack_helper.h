@@ -69,6 +69,10 @@ void merge_ustack_rows(
     IMap &map,
     std::map<std::vector<uint8_t>, std::vector<int64_t>> &rows);
 
+// Does the program take stacks for ustack(helper)? Its verifier log, with each
+// instruction on each path, fits no sensible buffer.
+bool calls_ustack_capture(const uint8_t *insns, size_t size);
+
 // The ids of all stored stacks that some map's keys or values still name
 std::set<uint64_t> ustack_ids_in_use(BPFtrace &bpftrace);
 
