@@ -4,8 +4,9 @@
  * so that a note of any size costs one span, and with what each address was when
  * its page was last fetched, so that `reused` is exact: an address that gained
  * an instance and lost it again between two fetches changed nothing that anyone
- * saw. Spans out of sight (no executable mapping there, or none told yet) stay
- * until they come into sight.
+ * saw. Spans that went out of sight (no executable mapping there any more) stay
+ * until they come into sight again. Until the first index_clamp() no one can have
+ * fetched anything, so nothing is kept.
  *
  * One change that runs over more than MARK_MOST spans makes one REUSED span of
  * them all: a memo is then emptied once without need, but notes that are made to
@@ -66,6 +67,8 @@ int dirty_mark(struct index *ix, uint64_t start, uint64_t end, enum dirty was)
 	uint64_t from = start;
 	bool reused;
 
+	if (!ix->clamped)
+		return 0;
 	if (page_down(start) < ix->clean_below)
 		ix->clean_below = page_down(start);
 	while (start < end) {
@@ -76,12 +79,17 @@ int dirty_mark(struct index *ix, uint64_t start, uint64_t end, enum dirty was)
 			return err ? err : fill(ix, from, end, DIRTY_REUSED);
 		}
 		if (spans_find(&ix->dirty, start, &s, &pos)) {
-			if (s.start <= start) {
+			if (s.start <= start && s.val == DIRTY_SAME && was == DIRTY_REUSED) {
+				to = s.end < end ? s.end : end;
+				err = clean(ix, start, to, &reused);
+				if (err)
+					return err;
+			} else if (s.start <= start) {
 				start = s.end;
 				continue;
-			}
-			if (s.start < to)
+			} else if (s.start < to) {
 				to = s.start;
+			}
 		}
 		err = fill(ix, start, to, was);
 		if (err)
@@ -119,8 +127,8 @@ static int clean(struct index *ix, uint64_t start, uint64_t end, bool *reused)
 	return 0;
 }
 
-/* The living parts of [start, end) that came into sight must be published. */
-static int reveal(struct index *ix, uint64_t start, uint64_t end)
+/* The living parts of [start, end) came into sight and must be published. */
+static int reveal(struct index *ix, uint64_t start, uint64_t end, enum dirty was)
 {
 	struct spans_pos pos;
 	struct span s;
@@ -133,7 +141,7 @@ static int reveal(struct index *ix, uint64_t start, uint64_t end)
 		uint64_t from = s.start > start ? s.start : start;
 		uint64_t to = s.end < end ? s.end : end;
 
-		err = dirty_mark(ix, from, to, DIRTY_GAINED);
+		err = dirty_mark(ix, from, to, was);
 		more = spans_step(&ix->alive, &s, &pos);
 	}
 	return err;
@@ -178,7 +186,9 @@ int index_clamp(struct index *ix, const struct index_range *ranges, size_t n)
 	ix->n_clamp = k;
 	ix->clamped = true;
 	ix->clean_below = 0;
-	/* Before the first call nothing was fetched: all that lives is dirty. */
+	/* The first time all that lives is new, in sight or not. */
+	if (!again)
+		err = reveal(ix, 0, UINT64_MAX, DIRTY_GAINED);
 	for (size_t i = 0; again && !err && i < k; i++) {
 		uint64_t from = new[i].start;
 
@@ -189,7 +199,7 @@ int index_clamp(struct index *ix, const struct index_range *ranges, size_t n)
 			uint64_t to = none ? new[i].end : old[j].start;
 
 			if (from < to)
-				err = reveal(ix, from, to);
+				err = reveal(ix, from, to, DIRTY_SAME);
 			from = none ? new[i].end : old[j].end;
 		}
 	}

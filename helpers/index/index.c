@@ -51,9 +51,9 @@
 #include <sys/random.h>
 
 #define LATE_EARN 16
-#define LATE_START 4096
+#define LATE_START (1u << 18)
 #define LATE_MOST (1u << 20)
-#define LATE_HITS 128 /* pieces of the past that one gap is fitted between */
+#define LATE_HITS 512 /* pieces of the past that one gap is fitted between */
 
 struct index *index_new(uint64_t *next_instance)
 {
@@ -295,7 +295,8 @@ static int collect_past(struct index *ix, uint64_t start, uint64_t end, uint64_t
 	if (past_latest(&ix->past) <= first)
 		return 0;
 	err = past_each(&ix->past, &h->box, &steps, collect, h);
-	charge(ix, 1 + h->n + (most - steps) / 8);
+	/* room() compares each with each. */
+	charge(ix, 1 + h->n + h->n * h->n / 64 + (most - steps) / 8);
 	return err;
 }
 

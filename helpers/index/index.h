@@ -47,9 +47,10 @@ void index_free(struct index *ix);
  * Take a note in. @now is used as its birth where the note has no time of its
  * own (then the entry is not `exact`). 0, -ENOMEM, or -E2BIG when a bound of
  * the index is reached (counted by the caller); -EINVAL for a note that is not
- * one (empty, wraps). After an error nothing of the note is named wrongly: what
- * could not be placed is a hole, or a stretch of time about which the index
- * answers INDEX_REPLACED.
+ * one (empty, wraps). After an error no look-up names wrongly: what could not be
+ * placed is a hole, or a stretch of time about which the index answers
+ * INDEX_REPLACED. After -ENOMEM pages may be dirty that are not reported: drop
+ * what was published of the space.
  *
  * The same note again (address, size, name, lines) over code that is alive and
  * whole changes nothing. A NOTE_MOVE of code that the index does not know is

@@ -43,6 +43,7 @@ struct record_block {
 enum dirty {
 	DIRTY_GAINED, /* nothing */
 	DIRTY_REUSED, /* an instance, which is not there any more */
+	DIRTY_SAME,   /* what is there now; told again as it came into sight again */
 };
 
 /* The top bit of a piece's record: something that could not be placed in

@@ -21,7 +21,7 @@ static double now_s(void)
 {
 	struct timespec ts;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
 	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
 }
 
@@ -71,7 +71,7 @@ static void load(const char *how, uint64_t count, const uint64_t *order)
 		add(ix, order ? order[i] : i, i, t++);
 	s = now_s() - start;
 	index_stats(ix, &st);
-	printf("%-12s %lu annotations in %.2f s; %.0f bytes each before pages are fetched,", how,
+	printf("%-12s %lu annotations in %.2f s, %.0f bytes each;", how,
 	       (unsigned long)st.annotations, s, (double)st.bytes / (double)count);
 
 	start = now_s();
@@ -80,7 +80,7 @@ static void load(const char *how, uint64_t count, const uint64_t *order)
 		pages++;
 	s = now_s() - start;
 	index_stats(ix, &st);
-	printf(" %.0f after\n", (double)st.bytes / (double)count);
+	printf(" %.0f with pages fetched\n", (double)st.bytes / (double)count);
 	printf("%12s %lu pages fetched in %.2f s\n", "", (unsigned long)pages, s);
 
 	start = now_s();
