@@ -828,7 +828,7 @@ class IndexModel : public ::testing::TestWithParam<int> {};
 
 TEST_P(IndexModel, RandomNotesGiveTheAnswersOfTheModel)
 {
-	for (uint64_t seed = 1; seed <= 150; seed++) {
+	for (uint64_t seed = 1; seed <= 60; seed++) {
 		SCOPED_TRACE("shape " + std::to_string(GetParam()) + " seed " + std::to_string(seed));
 		Round(seed, GetParam()).run(80);
 		ASSERT_FALSE(HasFailure());
