@@ -330,6 +330,7 @@ static void vdso_load(struct symbols *s)
 		f->fd = fd;
 		f->path = "[vdso]";
 		s->vdso = f;
+		s->stats.files++;
 		s->vdso_size = m->end - m->start;
 		file_parse(s, f);
 	} else if (fd >= 0) {

@@ -13,7 +13,7 @@
 /* Bounds on what a file may make us read and keep. */
 #define SYMTAB_MAX_FILE (4ull << 30)
 #define SYMTAB_MAX_SYMBOLS (8u << 20)
-#define SYMTAB_MAX_NAMES (1u << 30)
+#define SYMTAB_MAX_NAMES (256u << 20)
 #define SYMTAB_MAX_SECTIONS (1u << 20)
 #define SYMTAB_MAX_NAME (64u << 10)
 
