@@ -70,11 +70,11 @@ static void sum_up(const struct check *c, const struct source *s)
 	printf(": %s", note_format_name(note_reader_format(s->reader)));
 	if (note_reader_pid(s->reader))
 		printf(" of process %" PRIu32, note_reader_pid(s->reader));
-	printf(", %" PRIu64 " bytes, %" PRIu64 " notes", s->size, c->codes);
+	printf(", %" PRIu64 " bytes, %" PRIu64 " note%s", s->size, c->codes, c->codes == 1 ? "" : "s");
 	if (c->with_lines)
 		printf(" (%" PRIu64 " with lines)", c->with_lines);
 	if (c->moves)
-		printf(", %" PRIu64 " moves", c->moves);
+		printf(", %" PRIu64 " move%s", c->moves, c->moves == 1 ? "" : "s");
 	if (!c->findings) {
 		puts("; no problems");
 		return;

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the readers' fuzz targets share. The input becomes a file that grows in
+ * two steps (the first byte says where it is cut), is followed, then truncated
+ * and read again, and everything the sink is promised is checked.
+ */
+#ifndef USTACK_FUZZ_H
+#define USTACK_FUZZ_H
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "notes/escape.h"
+#include "notes/reader.h"
+#include "runtimes/name.h"
+
+#define MUST(cond)                                                             \
+	do {                                                                   \
+		if (!(cond))                                                   \
+			abort();                                               \
+	} while (0)
+
+static inline FILE *fuzz_null(void)
+{
+	static FILE *f;
+
+	if (!f)
+		f = fopen("/dev/null", "w");
+	return f;
+}
+
+static inline void fuzz_name(struct note_str name)
+{
+	struct code_name cn;
+
+	code_name_parse(name, &cn);
+	MUST(cn.function.len > 0);
+	MUST(code_kind_name(cn.kind)[0]);
+	MUST(cn.tier == TIER_UNKNOWN || code_tier_name(cn.tier)[0]);
+	if (cn.path.len)
+		MUST(cn.path.s >= name.s && cn.path.s + cn.path.len <= name.s + name.len);
+	escape_text(fuzz_null(), cn.function.s, cn.function.len);
+	escape_json(fuzz_null(), cn.path.s, cn.path.len);
+}
+
+static inline int fuzz_note(void *ctx, const struct note *n)
+{
+	size_t *count = ctx;
+
+	++*count;
+	if (n->type == NOTE_CLOSE)
+		return 0;
+	MUST(n->size > 0 && n->addr + n->size > n->addr && n->addr + n->size <= 1ULL << 56);
+	if (n->type != NOTE_CODE)
+		return 0;
+	fuzz_name(n->name);
+	for (size_t i = 0; i < n->n_lines; i++) {
+		const struct note_line *l = &n->lines[i];
+
+		MUST(l->addr >= n->addr && l->addr < n->addr + n->size);
+		MUST(!i || l->addr > n->lines[i - 1].addr);
+		escape_text(fuzz_null(), l->file.s, l->file.len); /* reads it all */
+	}
+	return 0;
+}
+
+static inline void fuzz_problem(void *ctx, enum note_problem p, uint64_t offset, const char *what)
+{
+	(void)ctx;
+	(void)offset;
+	MUST(p < NOTE_PROBLEM_MAX && what[0]);
+}
+
+static inline void fuzz_file(const uint8_t *data, size_t size)
+{
+	size_t handed = 0, cut;
+	struct note_sink sink = { fuzz_note, fuzz_problem, &handed };
+	struct note_reader *r;
+	long n, total = 0;
+	int fd;
+
+	if (size < 1)
+		return;
+	cut = (size - 1) * data[0] / 255;
+	data++;
+	size--;
+	fd = memfd_create("fuzz", 0);
+	MUST(fd >= 0 && write(fd, data, cut) == (ssize_t)cut);
+	if (note_reader_open(dup(fd), &r, NULL) == 0) {
+		n = note_reader_drain(r, &sink, false);
+		total += n > 0 ? n : 0;
+		MUST(write(fd, data + cut, size - cut) == (ssize_t)(size - cut));
+		n = note_reader_drain(r, &sink, true);
+		total += n > 0 ? n : 0;
+		MUST((size_t)total == handed);
+		MUST(note_reader_stats(r)->bytes <= size);
+		MUST(ftruncate(fd, (off_t)cut) == 0);
+		note_reader_drain(r, &sink, true);
+		note_reader_close(r);
+	}
+	close(fd);
+}
+
+#endif
