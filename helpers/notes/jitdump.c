@@ -87,11 +87,20 @@ void jitdump_reset(struct jitdump *jd)
 	jd->bias = BIAS_UNKNOWN;
 }
 
+void jitdump_give_back(struct jitdump *jd)
+{
+	free(jd->table.lines);
+	jd->table = (struct line_table){ 0 };
+	if (jd->debug.pending)
+		return;
+	free(jd->debug.data);
+	jd->debug = (struct debug_info){ 0 };
+}
+
 void jitdump_free(struct jitdump *jd)
 {
-	free(jd->debug.data);
-	free(jd->table.lines);
-	memset(jd, 0, sizeof(*jd));
+	jd->debug.pending = false;
+	jitdump_give_back(jd);
 }
 
 int jitdump_magic(const uint8_t *p, size_t len)

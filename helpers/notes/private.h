@@ -19,7 +19,8 @@
 #include "notes/note.h"
 #include "notes/reader.h"
 
-/* The window's usual size, and the most that one record may make it grow to. */
+/* The window's usual sizes, and the most that one record may make it grow to. */
+#define WINDOW_LEAST 4096u
 #define WINDOW_USUAL (256u << 10)
 #define WINDOW_MAX (8u << 20)
 
@@ -118,6 +119,8 @@ int jitdump_magic(const uint8_t *p, size_t len);
 int jitdump_header(struct note_reader *r);
 int jitdump_drain(struct note_reader *r);
 void jitdump_reset(struct jitdump *jd);
+/* Free what the next record does not need. */
+void jitdump_give_back(struct jitdump *jd);
 void jitdump_free(struct jitdump *jd);
 
 /*

@@ -39,11 +39,16 @@ static ssize_t pread_all(int fd, void *to, size_t len, uint64_t off)
 	return (ssize_t)got;
 }
 
-static int window_grow(struct note_reader *r, size_t want)
+/* Room for @want bytes, and for what is left of the file up to the usual size:
+ * most drains find a few new records. */
+static int window_grow(struct note_reader *r, size_t want, uint64_t left)
 {
-	size_t cap = r->buf_cap ? r->buf_cap : WINDOW_USUAL;
+	size_t cap = r->buf_cap ? r->buf_cap : WINDOW_LEAST;
+	size_t room = left < WINDOW_USUAL ? (size_t)left : WINDOW_USUAL;
 	uint8_t *buf;
 
+	if (want < room)
+		want = room;
 	while (cap < want)
 		cap *= 2;
 	if (cap == r->buf_cap)
@@ -72,7 +77,7 @@ ssize_t reader_window(struct note_reader *r, uint64_t off, size_t want, const ui
 		return (ssize_t)keep;
 	}
 
-	rc = window_grow(r, want);
+	rc = window_grow(r, want, left);
 	if (rc)
 		return rc;
 	if (keep)
@@ -249,6 +254,15 @@ static void start_anew(struct note_reader *r)
 	jitdump_reset(&r->jd);
 }
 
+/* A tracer follows many files and most are idle: nothing is kept for them. */
+static void give_back(struct note_reader *r)
+{
+	free(r->buf);
+	r->buf = NULL;
+	r->buf_cap = r->buf_len = 0;
+	jitdump_give_back(&r->jd);
+}
+
 /* ---- the interface ------------------------------------------------------ */
 
 int note_reader_open(int fd, struct note_reader **out, const char **why)
@@ -285,6 +299,7 @@ int note_reader_open(int fd, struct note_reader **out, const char **why)
 		text = r->why[0] ? r->why : "the file cannot be read";
 		goto fail;
 	}
+	give_back(r);
 	*out = r;
 	if (why)
 		*why = "";
@@ -320,16 +335,6 @@ static int drain_format(struct note_reader *r)
 	return 0;
 }
 
-/* What a large record left behind is given back once the file is drained. */
-static void window_shrink(struct note_reader *r)
-{
-	if (r->buf_cap <= WINDOW_USUAL)
-		return;
-	free(r->buf);
-	r->buf = NULL;
-	r->buf_cap = r->buf_len = 0;
-}
-
 long note_reader_drain(struct note_reader *r, const struct note_sink *sink, bool final)
 {
 	int rc;
@@ -353,7 +358,7 @@ long note_reader_drain(struct note_reader *r, const struct note_sink *sink, bool
 	}
 	r->stats.bytes = r->off;
 	remember(r);
-	window_shrink(r);
+	give_back(r);
 	r->sink = NULL;
 	if (rc && !r->why[0])
 		r->why = "the file cannot be read";
