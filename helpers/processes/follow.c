@@ -31,6 +31,7 @@
 #define LOOK_FIRST_NS (50ull * 1000 * 1000)
 #define LOOK_MAX_NS (5000ull * 1000 * 1000)
 #define TIMER_MS 250
+#define ROUND_PAGES 65536
 /* Start times come in clock ticks, and wall clocks get adjusted. */
 #define STALE_SLACK_NS (1000ll * 1000 * 1000)
 
@@ -114,9 +115,15 @@ static void publish(struct follow *f, struct space *s)
 
 	if (!f->opts.maps || s->ended)
 		return;
-	while (index_next_dirty(s->index, &page, cells, &n, &page_reused)) {
-		/* A page that finds no room is counted by the maps. */
-		maps_stage(f->opts.maps, s->id, page, cells, n);
+	/* A note may claim terabytes of a process that maps as much: what is done
+	 * for one process in a round, and beyond what the maps hold, is bounded.
+	 * The rest is named when printed. */
+	for (unsigned pages = 0; pages < ROUND_PAGES && s->no_room < ROUND_PAGES; pages++) {
+		if (!index_next_dirty(s->index, &page, cells, &n, &page_reused))
+			break;
+		/* The maps count it too. */
+		if (maps_stage(f->opts.maps, s->id, page, cells, n) < 0)
+			s->no_room++;
 		any = true;
 		reused |= page_reused;
 	}

@@ -43,6 +43,7 @@ struct space {
 	uint64_t ended_at;  /* CLOCK_MONOTONIC ns */
 	uint64_t next_look; /* CLOCK_MONOTONIC ns: when to look for notes again */
 	uint64_t look_wait;
+	uint32_t no_room;   /* pages that found no room in the maps */
 	bool outside;       /* a note lay outside the mappings known */
 };
 
