@@ -57,7 +57,17 @@ public:
     std::ostringstream text;
     codegen.DumpIR(text);
     ir = text.str();
-    return codegen.emit();
+    return programs(codegen.emit());
+  }
+
+  // Of an object's sections, those that are loaded
+  static BpfBytecode programs(const BpfBytecode &sections)
+  {
+    BpfBytecode loaded;
+    for (auto &[name, code] : sections)
+      if (name.rfind("s_", 0) == 0)
+        loaded[name] = code;
+    return loaded;
   }
 
   std::unique_ptr<MockBPFtrace> bpftrace;
@@ -98,7 +108,7 @@ TEST(ustack_helper, wherever_a_stack_can_stand)
 TEST(ustack_helper, wrong_arguments_get_an_error_at_their_place)
 {
   refuses("kprobe:f { kstack(helper) }", "use ustack(helper)");
-  refuses("kprobe:f { kstack(helper, 3) }", "stdin:1:12-30");
+  refuses("kprobe:f { kstack(helper, 3) }", "stdin:1:12-29");
   refuses("kprobe:f { ustack(helper, 0) }", "at least 1");
   refuses("kprobe:f { ustack(helper, 2000) }", "limit shouldn't exceed 1024");
   refuses("kprobe:f { ustack(helper, helper) }", "expects");
