@@ -155,7 +155,9 @@ void count_ustack_dropped(IRBuilderBPF &b,
   auto *done_block = BasicBlock::Create(module.getContext(),
                                         "ustack_counted",
                                         probe);
-  Value *failed = b.CreateICmpSLT(update_result, b.getInt64(0));
+  // Up to Linux 6.3 only the lower half of the result is told
+  Value *result = b.CreateTrunc(update_result, b.getInt32Ty());
+  Value *failed = b.CreateICmpSLT(result, b.getInt32(0));
   b.CreateCondBr(failed, dropped_block, done_block);
 
   b.SetInsertPoint(dropped_block);
