@@ -70,7 +70,9 @@ static void name_instance(struct at *at, uint64_t instance, struct ustack_frame 
 
 	e = at->s ? index_instance(at->s->index, instance) : NULL;
 	if (!e) {
-		unnamed(f, 0, USTACK_REASON_LOST);
+		/* No such number was ever given out: an address out of a walk
+		 * through garbage that happens to read as a token. */
+		unnamed(f, instance, USTACK_REASON_BROKEN);
 		return;
 	}
 	f->instance = instance;
