@@ -359,8 +359,10 @@ static int scan(struct note_reader *r)
 {
 	for (;;) {
 		const uint8_t *p;
-		ssize_t n = reader_window(r, r->off, WINDOW_USUAL / 4, &p);
+		ssize_t n;
 
+		r->off = reader_skip_hole(r, r->off);
+		n = reader_window(r, r->off, WINDOW_USUAL / 4, &p);
 		if (n < (ssize_t)PREFIX_SIZE)
 			return n < 0 ? (int)n : 0;
 		for (ssize_t i = 0; i + (ssize_t)PREFIX_SIZE <= n; i++) {

@@ -82,8 +82,11 @@ int perfmap_drain(struct note_reader *r)
 	while (r->off < r->size) {
 		const char *s, *nl;
 		const uint8_t *p;
-		ssize_t n = reader_window(r, r->off, NAME_MAX_BYTES, &p);
+		ssize_t n;
 
+		if (r->skip_line)
+			r->off = reader_skip_hole(r, r->off);
+		n = reader_window(r, r->off, NAME_MAX_BYTES, &p);
 		if (n <= 0)
 			return (int)n;
 		s = (const char *)p;

@@ -103,6 +103,11 @@ struct note_reader {
 ssize_t reader_window(struct note_reader *r, uint64_t off, size_t want, const uint8_t **p);
 /* Read exactly @len bytes without disturbing the window. 0, -ENODATA, errno. */
 int reader_read_at(struct note_reader *r, uint64_t off, void *to, size_t len);
+/*
+ * Where data begins again at or behind @off. A file may claim any size and
+ * consist of holes; what is being stepped over anyway is not read from them.
+ */
+uint64_t reader_skip_hole(struct note_reader *r, uint64_t off);
 /* Count a problem and tell the sink. */
 void reader_problem(struct note_reader *r, enum note_problem p, uint64_t offset, const char *what);
 /* Check the range, hand the note to the sink. 0 or the sink's errno. A note

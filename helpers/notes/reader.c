@@ -97,6 +97,15 @@ ssize_t reader_window(struct note_reader *r, uint64_t off, size_t want, const ui
 	return (ssize_t)r->buf_len;
 }
 
+uint64_t reader_skip_hole(struct note_reader *r, uint64_t off)
+{
+	off_t data = lseek(r->fd, (off_t)off, SEEK_DATA);
+
+	if (data < 0)
+		return errno == ENXIO ? r->size : off;
+	return (uint64_t)data < r->size ? (uint64_t)data : r->size;
+}
+
 int reader_read_at(struct note_reader *r, uint64_t off, void *to, size_t len)
 {
 	ssize_t n = pread_all(r->fd, to, len, off);

@@ -122,6 +122,20 @@ TEST(notes_reader, a_file_that_becomes_another_format_is_read_as_that)
 	EXPECT_EQ(in.names(), (vector<string>{ "a", "b", "c" }));
 }
 
+TEST(notes_reader, a_file_of_holes_does_not_keep_it_busy)
+{
+	/* 16 TiB that take no space: hours, if they were read. */
+	for (const string &head : { string("1000 10 f\n"), jitdump().load(0x1000, 16, "f").bytes }) {
+		memory_file f(head);
+		ASSERT_EQ(ftruncate(f.fd, 1LL << 44), 0);
+		f.append(head == "1000 10 f\n" ? "\n2000 10 g\n" : jitdump().load(0x2000, 16, "g").bytes.substr(40));
+		reading in(f);
+		EXPECT_EQ(in.drain(true), 2);
+		EXPECT_EQ(in.names(), (vector<string>{ "f", "g" }));
+		EXPECT_EQ(in.kinds(), vector<note_problem>{ NOTE_MALFORMED });
+	}
+}
+
 TEST(notes_reader, counts_what_it_did)
 {
 	memory_file f("1000 10 a\nbad\n1000 0 empty\n2000 10 b\n");
