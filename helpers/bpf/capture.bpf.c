@@ -18,7 +18,8 @@
  * here is straight code with no way out but to the loop's end: choices are
  * products, hidden from LLVM which would make branches of them; a lookup in an
  * array that can't fail leaves the loop if it does; the one lookup that may
- * well find nothing (pages) is read by a helper that takes a NULL. What crosses
+ * well find nothing (pages) is read by a helper that takes a NULL (it is refused
+ * under lockdown=confidentiality, as most of bpftrace is). What crosses
  * from one loop to the next goes through the slot's memory (`spill`), of which
  * the verifier knows nothing. Loops must not be unrolled, and tests must not be
  * hoisted out of them: volatile sees to that.
@@ -320,62 +321,64 @@ static __always_inline __u64 tokens_digest(struct ustack_slot *slot)
 
 /* ---- stored stacks --------------------------------------------------------- */
 
-static __always_inline int stack_same(struct ustack_slot *slot, struct ustack_stack_head *head,
-				      __u64 *token, const __u64 room)
+/* @room is the class's; both classes begin the same way. */
+static __always_inline int stack_same(struct ustack_slot *slot, struct ustack_stack128 *old,
+				      __u64 room)
 {
 	struct ustack_stack_head *mine = &slot->stack.head;
-	__u64 differs = (AGAIN(head->space) ^ AGAIN(mine->space)) |
-			(AGAIN(head->depth) ^ AGAIN(mine->depth)) |
-			(AGAIN(head->flags) ^ AGAIN(mine->flags));
+	__u64 differs = (AGAIN(old->head.space) ^ AGAIN(mine->space)) |
+			(AGAIN(old->head.depth) ^ AGAIN(mine->depth)) |
+			(AGAIN(old->head.flags) ^ AGAIN(mine->flags));
 
 #pragma clang loop unroll(disable)
 	for (__u64 i = 0; i < room; i++) {
 		if (i >= AGAIN(slot->spill[SPILL_DEPTH]))
 			break;
-		differs |= AGAIN(token[i]) ^ AGAIN(slot->stack.token[i]);
+		differs |= AGAIN(old->token[i]) ^ AGAIN(slot->stack.token[i]);
 	}
 	return !differs;
 }
+
+#define E2BIG 7
+#define ENOMEM 12
+#define EEXIST 17
 
 /*
  * The id of the slot's stack, stored under it if it was not yet. The digest
  * says where to look, the comparison says whether it is the one; a place taken
  * by another stack sends it to the next. Returns an id or a USTACK_ID_* error.
+ * Errors other than these are the map's lock, which an interrupt on the same
+ * CPU can't take either (EBUSY, or EDEADLK and ETIMEDOUT since 6.15): busy.
+ * Inlined once a class, so that map and room are constants.
  */
-#define STACK_STORE(name, class, room, map, bit)                                        \
-	static __always_inline __u64 name(struct ustack_slot *slot, __u64 digest)        \
-	{                                                                                \
-		__u64 id = ((digest >> 1) & ~USTACK_ID_CLASS128) | USTACK_ID_MIN | (bit);  \
-                                                                                         \
-		_Pragma("clang loop unroll(disable)")                                     \
-		for (__u32 i = 0; i < USTACK_PROBES; i++) {                               \
-			struct class *old = bpf_map_lookup_elem(USTACK_MAP(map), &id);     \
-			long err;                                                          \
-                                                                                         \
-			if (!old) {                                                        \
-				err = bpf_map_update_elem(USTACK_MAP(map), &id,            \
-							  &slot->stack, BPF_NOEXIST);      \
-				if (!err)                                                  \
-					return id;                                         \
-				if (err == -EBUSY)                                         \
-					return USTACK_ID_BUSY;                             \
-				if (err != -EEXIST)                                        \
-					return USTACK_ID_FULL;                             \
-				old = bpf_map_lookup_elem(USTACK_MAP(map), &id);           \
-			}                                                                  \
-			if (old && stack_same(slot, &old->head, old->token, room)) {       \
-				AGAIN(old->head.last) = AGAIN(slot->stack.head.last);      \
-				return id;                                                 \
-			}                                                                  \
-			id += 2;                                                           \
-		}                                                                          \
-		return USTACK_ID_CLASH;                                                    \
-	}
+static __always_inline __u64 stack_store(struct ustack_slot *slot, __u64 digest, void *map,
+					 __u64 room, __u64 class_bit)
+{
+	__u64 id = ((digest >> 1) & ~USTACK_ID_CLASS128) | USTACK_ID_MIN | class_bit;
 
-#define EEXIST 17
-#define EBUSY 16
-STACK_STORE(stack_store32, ustack_stack32, USTACK_CLASS32, STACKS32, 0)
-STACK_STORE(stack_store128, ustack_stack128, USTACK_MAX_FRAMES, STACKS128, USTACK_ID_CLASS128)
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < USTACK_PROBES; i++) {
+		struct ustack_stack128 *old = bpf_map_lookup_elem(map, &id);
+		int err; /* up to 6.3 only the lower half of what is returned is told */
+
+		if (!old) {
+			err = bpf_map_update_elem(map, &id, &slot->stack, BPF_NOEXIST);
+			if (!err)
+				return id;
+			if (err == -E2BIG || err == -ENOMEM)
+				return USTACK_ID_FULL;
+			if (err != -EEXIST)
+				return USTACK_ID_BUSY;
+			old = bpf_map_lookup_elem(map, &id);
+		}
+		if (old && stack_same(slot, old, room)) {
+			AGAIN(old->head.last) = AGAIN(slot->stack.head.last);
+			return id;
+		}
+		id += 2;
+	}
+	return USTACK_ID_CLASH;
+}
 
 /* ---- all of it --------------------------------------------------------------- */
 
@@ -389,7 +392,8 @@ STACK_STORE(stack_store128, ustack_stack128, USTACK_MAX_FRAMES, STACKS128, USTAC
  *
  * One frame more than wanted is asked for, to know whether there was more. The
  * kernel itself stops at kernel.perf_event_max_stack, 127 by default; so for
- * 127 frames out of 127 it can't be known, and is said to be more.
+ * 127 frames out of 127 it can't be known, and is said to be more. (Where that
+ * sysctl was set lower, the kernel's cut can't be seen from here.)
  */
 static __always_inline __u64 capture(struct ustack_slot *slot, void *ctx, __u32 frames)
 {
@@ -426,8 +430,9 @@ static __always_inline __u64 capture(struct ustack_slot *slot, void *ctx, __u32 
 	}
 	digest = tokens_digest(slot);
 	if (AGAIN(slot->spill[SPILL_DEPTH]) <= USTACK_CLASS32)
-		return stack_store32(slot, digest);
-	return stack_store128(slot, digest);
+		return stack_store(slot, digest, USTACK_MAP(STACKS32), USTACK_CLASS32, 0);
+	return stack_store(slot, digest, USTACK_MAP(STACKS128), USTACK_MAX_FRAMES,
+			   USTACK_ID_CLASS128);
 }
 
 USTACK_ENTRY_POINT __u64 ustack_capture(void *ctx, __u32 frames, __u64 flags)

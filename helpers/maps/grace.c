@@ -19,7 +19,7 @@
 
 #include "maps/internal.h"
 
-static int update_map_of_maps(struct maps *m)
+int maps_grace_by_map(struct maps *m)
 {
 	uint32_t zero = 0;
 	int inner, err = 0;
@@ -45,5 +45,5 @@ int maps_grace(struct maps *m)
 {
 	if (!syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0))
 		return 0;
-	return update_map_of_maps(m);
+	return maps_grace_by_map(m);
 }

@@ -58,5 +58,7 @@ void publish_free(struct maps *m);
 /* grace.c: returns once no BPF program that was running at the call still is.
  * 0 or negative errno (then nothing may be assumed). */
 int maps_grace(struct maps *m);
+/* The same by a way that works with nohz_full too. */
+int maps_grace_by_map(struct maps *m);
 
 #endif

@@ -126,7 +126,8 @@ struct ustack_stack128 {
 /* ---- scratch ----------------------------------------------------------- */
 
 #define USTACK_SLOTS 4 /* a CPU: task, preempting task, interrupt, NMI */
-#define USTACK_MEMO 1024
+#define USTACK_MEMO 4096 /* direct-mapped: two frames of a stack that share a
+			  * place cost a lookup each, every time */
 
 struct ustack_memo {
 	__u64 ip;

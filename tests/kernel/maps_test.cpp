@@ -4,6 +4,9 @@
  * each commit, and that memory comes back.
  */
 #include "kernel_test.h"
+extern "C" {
+#include "maps/internal.h"
+}
 
 #include <set>
 
@@ -216,6 +219,14 @@ TEST_F(MapsTest, MorePagesThanTheMapHoldsAreCounted)
 	EXPECT_EQ(0, maps_commit(m.get(), SPACE, true));
 	EXPECT_EQ(e, run(SPACE, 0));
 	EXPECT_EQ(-ENOSPC, maps_stage(m.get(), SPACE, 100, e.data(), e.size()));
+}
+
+/* The way that is left on a kernel booted with nohz_full. */
+TEST_F(MapsTest, AGracePeriodCanBeHadWithoutMembarrier)
+{
+	create();
+	EXPECT_EQ(0, maps_grace_by_map(m.get()));
+	EXPECT_EQ(0, maps_grace_by_map(m.get()));
 }
 
 TEST_F(MapsTest, DropForgetsOneSpaceAndNotAnother)
