@@ -35,9 +35,10 @@ int note_reader_open(int fd, struct note_reader **out, const char **why);
 
 /*
  * Hand every complete record that has not been handed yet to @sink. Returns
- * the number of notes handed, or a negative errno (-ENOTSUP and -EBADMSG as
+ * the number of notes handed (of any type), or a negative errno (-ENOTSUP and -EBADMSG as
  * above when the format only now became known). A tail that is not complete
- * stays for the next call. With @final, it is reported as NOTE_TORN.
+ * stays for the next call. With @final, it is reported as NOTE_TORN, once. A
+ * note at which the sink stopped the drain is handed again by the next one.
  */
 long note_reader_drain(struct note_reader *r, const struct note_sink *sink, bool final);
 

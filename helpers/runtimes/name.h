@@ -43,7 +43,8 @@ const char *code_kind_name(enum code_kind k);
 const char *code_tier_name(enum code_tier t); /* "" for TIER_UNKNOWN */
 
 /* What to tell the user of a process that JITs and writes no notes, by the
- * base name of its executable; NULL if no runtime is known by that name. */
+ * base name of its executable: a clause to stand behind "no notes; ", like
+ * "restart it with ..."; NULL if no runtime is known by that name. Static. */
 const char *runtime_hint(const char *exe_basename);
 
 #endif
