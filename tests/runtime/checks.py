@@ -54,33 +54,35 @@ def run(args, timeout=60, after=None, fails=False):
     env, other = dict(os.environ), None
     if after:
         env["__BPFTRACE_NOTIFY_PROBES_ATTACHED"] = "1"
-    with tempfile.TemporaryFile("w+", errors="replace") as out, \
-            tempfile.TemporaryFile("w+", errors="replace") as err:
+    with tempfile.TemporaryDirectory() as top, open(top + "/out", "ab") as out, \
+            open(top + "/err", "ab") as err:
+
+        def said(name):
+            with open(os.path.join(top, name), errors="replace") as f:
+                return f.read()
+
         trace = subprocess.Popen([BPFTRACE, *args], stdout=out, stderr=err,
                                  stdin=subprocess.DEVNULL, env=env)
         try:
             deadline = time.monotonic() + timeout
             while after and trace.poll() is None and time.monotonic() < deadline:
-                out.seek(0)
-                if ATTACHED in out.read():
+                if ATTACHED in said("err"):
                     other = subprocess.Popen(after, stdout=subprocess.DEVNULL,
                                              stdin=subprocess.DEVNULL)
                     break
                 time.sleep(0.02)
             trace.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise Failed("bpftrace did not end within %d s" % timeout)
+            raise Failed("bpftrace did not end within %d s\n%s" % (timeout, said("err")))
         finally:
             end(other)
             if trace.poll() is None:
                 trace.kill()
                 trace.wait()
-        out.seek(0)
-        err.seek(0)
-        said, complained = out.read(), err.read()
+        output, complaints = said("out"), said("err")
     if (trace.returncode != 0) != fails:
-        raise Failed("exit code %d: %s" % (trace.returncode, complained[-1500:]))
-    return said, complained
+        raise Failed("exit code %d: %s" % (trace.returncode, complaints[-1500:]))
+    return output, complaints
 
 
 def main(suite, tests):
