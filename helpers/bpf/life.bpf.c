@@ -12,6 +12,10 @@
  * User space is told, so that it can keep what it needs to name old stacks and
  * give the pages back. A lost event costs memory, not truth.
  *
+ * Between the moment at which exec has swapped the memory and its tracepoint, no
+ * instruction of the new program has run; a probe in the kernel that takes a
+ * stack then finds at most the new program's first address, in the old space.
+ *
  * Raw tracepoints: they need no tracefs and no id, and see the task itself.
  */
 #define USTACK_MAPS_NOT_PINNED

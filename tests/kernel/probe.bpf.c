@@ -48,6 +48,12 @@ SHAPE(uretprobe, "uretprobe")
 SHAPE(tracepoint, "tracepoint")
 SHAPE(perf_event, "perf_event")
 
+SEC("perf_event") int perf_event_5(void *ctx)
+{
+	tell(ustack_capture(ctx, 5, 0), 5);
+	return 0;
+}
+
 SEC("uprobe") int uprobe_20(void *ctx)
 {
 	tell(ustack_capture(ctx, 20, 0), 20);
