@@ -182,6 +182,15 @@ static __always_inline struct ustack_memo *memo_of(struct ustack_slot *slot, __u
 	return &slot->memo[place & (USTACK_MEMO - 1)];
 }
 
+/* A walk that goes on through garbage brings any 64 bits; those that no user
+ * address has must not read as another kind of token. */
+static __always_inline __u64 token_native(__u64 ip)
+{
+	__u64 broken = USTACK_TOKEN(USTACK_TAG_BROKEN, USTACK_TOKEN_VALUE(ip));
+
+	return choose(bit_nonzero(ip >> USTACK_TAG_SHIFT), broken, ip);
+}
+
 /*
  * Replace what the memo knows: a token, or 0 for "nothing is there". A token
  * stays true until the space's `reused` moves, nothing only until `published`
@@ -201,7 +210,7 @@ static __always_inline void tokens_from_memo(struct ustack_slot *slot)
 
 		if (i >= AGAIN(slot->spill[SPILL_DEPTH]))
 			break;
-		ip = AGAIN(slot->stack.token[i]);
+		ip = token_native(AGAIN(slot->stack.token[i]));
 		at = ip - !!i; /* a return address belongs to the call before it */
 		memo = memo_of(slot, space, at);
 		token = AGAIN(memo->token);

@@ -29,7 +29,6 @@
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, USTACK_MAX_PROCS);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32);
 	__type(value, __u64);
 	__uint(pinning, USTACK_PINNING);
@@ -73,7 +72,6 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, USTACK_MAX_STACKS32);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u64);
 	__type(value, struct ustack_stack32);
 	__uint(pinning, USTACK_PINNING);
@@ -82,7 +80,6 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, USTACK_MAX_STACKS128);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u64);
 	__type(value, struct ustack_stack128);
 	__uint(pinning, USTACK_PINNING);

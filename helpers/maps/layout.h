@@ -12,6 +12,11 @@
  *   counts   array  what was lost, by reason
  *   events   ring buffer: first sight of a space, its end
  *
+ * What probes insert into (procs, stacks) is allocated when the map is made:
+ * an interrupt that stores two new stacks in a row would find the kernel's
+ * allocator empty the second time. (Size classes keep that to 60 MB; stock
+ * bpftrace's stack map takes 135.) What user space inserts is not.
+ *
  * A *space* is one life of one process: tgid and the time at which a probe
  * first saw it. exec, exit and the fork that reuses a tgid end it, so neither
  * exec nor pid reuse can make an address mean something else.

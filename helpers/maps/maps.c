@@ -38,7 +38,7 @@ void maps_shape(const struct maps_opts *opts, enum ustack_map which, struct maps
 	uint32_t slots = cpus > 0 ? (uint32_t)cpus * USTACK_SLOTS : 0;
 	const struct maps_shape shapes[USTACK_MAP_MAX] = {
 		[USTACK_MAP_PROCS] = { "ustack_procs", BPF_MAP_TYPE_HASH, sizeof(uint32_t),
-				       sizeof(uint64_t), USTACK_MAX_PROCS, BPF_F_NO_PREALLOC },
+				       sizeof(uint64_t), USTACK_MAX_PROCS, 0 },
 		[USTACK_MAP_SPACES] = { "ustack_spaces", BPF_MAP_TYPE_HASH, sizeof(uint64_t),
 					sizeof(struct ustack_gens), USTACK_MAX_PROCS,
 					BPF_F_NO_PREALLOC },
@@ -53,12 +53,10 @@ void maps_shape(const struct maps_opts *opts, enum ustack_map which, struct maps
 				       sizeof(struct ustack_slot), slots, 0 },
 		[USTACK_MAP_STACKS32] = { "ustack_stack32", BPF_MAP_TYPE_HASH, sizeof(uint64_t),
 					  sizeof(struct ustack_stack32),
-					  or_default(o->stacks32, USTACK_MAX_STACKS32),
-					  BPF_F_NO_PREALLOC },
+					  or_default(o->stacks32, USTACK_MAX_STACKS32), 0 },
 		[USTACK_MAP_STACKS128] = { "ustack_stack128", BPF_MAP_TYPE_HASH, sizeof(uint64_t),
 					   sizeof(struct ustack_stack128),
-					   or_default(o->stacks128, USTACK_MAX_STACKS128),
-					   BPF_F_NO_PREALLOC },
+					   or_default(o->stacks128, USTACK_MAX_STACKS128), 0 },
 		[USTACK_MAP_COUNTS] = { "ustack_counts", BPF_MAP_TYPE_PERCPU_ARRAY,
 					sizeof(uint32_t), sizeof(uint64_t), USTACK_COUNT_MAX, 0 },
 		[USTACK_MAP_EVENTS] = { "ustack_events", BPF_MAP_TYPE_RINGBUF, 0, 0,

@@ -3,8 +3,9 @@
  * See follow.h. What happens to a space, in order:
  *
  *   first sight   mappings are read, notes looked for
- *   looking       again after 50 ms, 100 ms, ... 5 s, as long as there are none:
- *                 a runtime opens its file when its JIT first runs
+ *   looking       both again after 50 ms, 100 ms, ... 2 s: a runtime opens its
+ *                 file when its JIT first runs, and maps libraries and room for
+ *                 code all its life; after its end they can't be read any more
  *   found         drained at once, then at each write to the file
  *   ended         drained a last time; the pages leave the kernel's maps, index
  *                 and mappings stay, so that stored stacks can be named
@@ -29,7 +30,7 @@
 #include <unistd.h>
 
 #define LOOK_FIRST_NS (50ull * 1000 * 1000)
-#define LOOK_MAX_NS (5000ull * 1000 * 1000)
+#define LOOK_MAX_NS (2000ull * 1000 * 1000)
 #define TIMER_MS 250
 #define ROUND_PAGES 65536
 /* Start times come in clock ticks, and wall clocks get adjusted. */
@@ -301,9 +302,6 @@ static void look(struct follow *f, struct space *s)
 
 	if (s->notes != SPACE_NOTES_NONE || !s->process || s->ended)
 		return;
-	s->next_look = now_ns() + s->look_wait;
-	s->look_wait = s->look_wait * 2 < LOOK_MAX_NS ? s->look_wait * 2 : LOOK_MAX_NS;
-
 	given = given_for(f, s->process);
 	if (given) {
 		int fd = fcntl(given->fd, F_DUPFD_CLOEXEC, 0);
@@ -326,6 +324,19 @@ static void look(struct follow *f, struct space *s)
 			s->notes_path = calloc(1, 1);
 		refuse(f, s, why);
 	}
+}
+
+/* Look at the process again, if it is time to. */
+static void look_again(struct follow *f, struct space *s)
+{
+	uint64_t now = now_ns();
+
+	if (s->ended || !s->process || now < s->next_look)
+		return;
+	s->next_look = now + s->look_wait;
+	s->look_wait = s->look_wait * 2 < LOOK_MAX_NS ? s->look_wait * 2 : LOOK_MAX_NS;
+	follow_refresh(f, s);
+	look(f, s);
 }
 
 /* ---- spaces -------------------------------------------------------------- */
@@ -396,6 +407,7 @@ static struct space *new_space(struct follow *f, uint64_t id)
 	}
 	s->next = f->spaces;
 	f->spaces = s;
+	s->next_look = now_ns() + s->look_wait;
 	look(f, s);
 	return s;
 }
@@ -426,7 +438,7 @@ void follow_catch_up(struct follow *f, struct space *s)
 		return;
 	if (f->events)
 		events_drain(f->events);
-	look(f, s);
+	look_again(f, s);
 	drain(f, s, false);
 }
 
@@ -483,26 +495,34 @@ static void read_watches(struct follow *f)
 
 static void on_timer(struct follow *f)
 {
-	uint64_t now = now_ns();
-
 	for (struct space *s = f->spaces; s; s = s->next) {
 		if (s->ended)
 			continue;
-		if (s->notes == SPACE_NOTES_NONE && now >= s->next_look)
-			look(f, s);
+		look_again(f, s);
 		drain(f, s, false);
 	}
+}
+
+/* Milliseconds until some process is to be looked at again, or the timer. */
+static int until_next(struct follow *f)
+{
+	uint64_t now = now_ns(), next = now + TIMER_MS * 1000000ull;
+
+	for (struct space *s = f->spaces; s; s = s->next)
+		if (!s->ended && s->process && s->next_look < next)
+			next = s->next_look;
+	return next > now ? (int)((next - now) / 1000000) + 1 : 1;
 }
 
 static void *follow_thread(void *arg)
 {
 	struct follow *f = arg;
 	struct epoll_event ready[4];
-	uint64_t timer = now_ns();
+	int wait = TIMER_MS;
 	bool stop = false;
 
 	while (!stop) {
-		int n = epoll_wait(f->epoll_fd, ready, 4, TIMER_MS);
+		int n = epoll_wait(f->epoll_fd, ready, 4, wait);
 
 		if (n < 0 && errno != EINTR)
 			break;
@@ -515,10 +535,10 @@ static void *follow_thread(void *arg)
 			else
 				events_drain(f->events);
 		}
-		if (stop || now_ns() - timer >= TIMER_MS * 1000000ull) {
+		/* A burst of events must not put the timer off. */
+		if (stop || n <= 0 || until_next(f) <= 1)
 			on_timer(f);
-			timer = now_ns();
-		}
+		wait = until_next(f);
 		follow_unlock(f);
 	}
 	return NULL;

@@ -46,7 +46,8 @@ static size_t collect(struct ustack *u, struct loss *l)
 	l[n++] = (struct loss){ "notes_dropped", "notes dropped: too many or no memory", fs.no_memory };
 	l[n++] = (struct loss){ "notes_files_refused", "notes files refused", fs.refused };
 	for (int p = 0; p < NOTE_PROBLEM_MAX; p++)
-		l[n++] = (struct loss){ note_problem_name((enum note_problem)p), "note records skipped", fs.problems[p] };
+		if (p != NOTE_SHRUNK) /* written anew, and read anew: no loss */
+			l[n++] = (struct loss){ note_problem_name((enum note_problem)p), "note records skipped", fs.problems[p] };
 	for (int r = USTACK_REASON_NONE + 1; r < USTACK_REASON_MAX; r++)
 		l[n++] = (struct loss){ ustack_reason_text((enum ustack_reason)r), "frames without a name", u->unnamed[r] };
 	return n;

@@ -3,40 +3,44 @@
 // Touches fresh memory, from inside named functions that call each other, until
 // it is killed or SECONDS are over:  node FLAGS tests/programs/touch.js [SECONDS]
 //
-// An array this large is a mapping of its own, of which every page is first
-// touched (and so made by the kernel) in touchPages. Everything runs below
-// the script's own top level, so the native frames beneath are those of node's
-// start, not of its event loop.
+// A buffer this large is a mapping of its own, of which every page is first
+// touched (and so made by the kernel) in touchPages, a few thousand a second:
+// one buffer lasts longer than a trace, so that what is seen is the touching,
+// not the making and freeing of buffers. Everything runs below the script's own
+// top level, so the native frames beneath are those of node's start, not of its
+// event loop.
 'use strict';
 
-const SIZE = 40 << 20; // above what malloc ever keeps to itself
+const SIZE = 256 << 20;
 const PAGE = 4096;
+const ROUNDS = 40;
 
-function touchPages(bytes) {
+function hashPage(bytes, at) {
+  let hash = 0;
+  for (let round = 0; round < ROUNDS; round++)
+    for (let i = at; i < at + PAGE; i++) hash = (hash * 31 + bytes[i]) | 0;
+  return hash;
+}
+
+function touchPages(bytes, until) {
   let sum = 0;
   for (let at = 0; at < bytes.length; at += PAGE) {
-    bytes[at] = at & 255;
-    sum += bytes[at];
+    bytes[at] = at & 255; // the first touch: the kernel makes the page
+    sum = (sum + hashPage(bytes, at)) | 0;
+    if (Date.now() > until) break;
   }
   return sum;
 }
 
-function fillBuffer(size) {
-  const bytes = new Uint8Array(size);
-  return touchPages(bytes);
-}
-
-function handleRequest(number) {
-  let sum = 0;
-  for (let part = 0; part < 2; part++) sum += fillBuffer(SIZE);
-  return sum + number;
+function handleRequest(until) {
+  const bytes = new Uint8Array(SIZE);
+  return touchPages(bytes, until);
 }
 
 function serve(until) {
-  let requests = 0;
   let sum = 0;
-  while (Date.now() < until) sum = (sum + handleRequest(requests++)) % 65536;
-  return requests;
+  while (Date.now() < until) sum = (sum + handleRequest(until)) | 0;
+  return sum;
 }
 
 const seconds = Number(process.argv[2] || Infinity);

@@ -96,6 +96,16 @@ Function *copy_for(Function &capture, Function &probe)
   return copy;
 }
 
+// The probe's variable @name, 0 when a run begins
+AllocaInst *once_a_run(IRBuilderBPF &b, Function &probe, const std::string &name)
+{
+  for (auto &inst : probe.getEntryBlock())
+    if (auto *alloca = dyn_cast<AllocaInst>(&inst))
+      if (alloca->getName() == name)
+        return alloca;
+  return b.CreateAllocaBPFInit(CreateUInt64(), name);
+}
+
 } // namespace
 
 Value *create_ustack_capture(IRBuilderBPF &b,
@@ -104,16 +114,13 @@ Value *create_ustack_capture(IRBuilderBPF &b,
                              const StackType &stack_type)
 {
   Function *probe = b.GetInsertBlock()->getParent();
-  const std::string name = "ustack_id_" + std::to_string(stack_type.limit);
+  const std::string limit = std::to_string(stack_type.limit);
 
-  // The stack does not change within a run: take it once
-  AllocaInst *id = nullptr;
-  for (auto &inst : probe->getEntryBlock())
-    if (auto *alloca = dyn_cast<AllocaInst>(&inst))
-      if (alloca->getName() == name)
-        id = alloca;
-  if (!id)
-    id = b.CreateAllocaBPFInit(CreateUInt64(), name);
+  // The stack does not change within a run: take it once. Whether it was is
+  // kept apart from the id, of which the verifier knows nothing: it would look
+  // at another capture for each use.
+  AllocaInst *id = once_a_run(b, *probe, "ustack_id_" + limit);
+  AllocaInst *taken = once_a_run(b, *probe, "ustack_taken_" + limit);
 
   auto *capture_block = BasicBlock::Create(module.getContext(),
                                            "ustack_capture",
@@ -121,7 +128,7 @@ Value *create_ustack_capture(IRBuilderBPF &b,
   auto *done_block = BasicBlock::Create(module.getContext(),
                                         "ustack_captured",
                                         probe);
-  Value *known = b.CreateICmpNE(b.CreateLoad(b.getInt64Ty(), id),
+  Value *known = b.CreateICmpNE(b.CreateLoad(b.getInt64Ty(), taken),
                                 b.getInt64(0));
   b.CreateCondBr(known, done_block, capture_block);
 
@@ -134,6 +141,7 @@ Value *create_ustack_capture(IRBuilderBPF &b,
   b.CreateStore(b.CreateCall(capture,
                              { ctx, b.getInt32(stack_type.limit), b.getInt64(0) }),
                 id);
+  b.CreateStore(b.getInt64(1), taken);
   b.CreateBr(done_block);
 
   b.SetInsertPoint(done_block);
