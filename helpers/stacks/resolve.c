@@ -168,9 +168,12 @@ static void name_address(struct at *at, uint64_t address, bool leaf, struct usta
 	}
 	m = mapping_at(at, addr);
 	if (!m || !m->exec) {
-		/* Nothing can run there: the walk had left the stack's frames. */
-		unnamed(f, address, at->s->ended ? USTACK_REASON_PROCESS_GONE
-						 : USTACK_REASON_BROKEN);
+		/* Nothing can run there: the walk had left the stack's frames. (If
+		 * the process is gone, it may have been mapped since we looked, but
+		 * nothing is ever mapped at the very start.) */
+		unnamed(f, address, at->s->ended && addr >= USTACK_PAGE_SIZE
+					    ? USTACK_REASON_PROCESS_GONE
+					    : USTACK_REASON_BROKEN);
 		return;
 	}
 	if (name_native(at, addr, leaf, f))
