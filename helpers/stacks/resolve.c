@@ -283,13 +283,6 @@ static struct resolved *resolve_stored(struct ustack *u, uint64_t id, unsigned l
 	return r;
 }
 
-static void count_unnamed(struct ustack *u, const struct resolved *r)
-{
-	for (size_t i = 0; i < r->stack.n_frames; i++)
-		if (r->frames[i].type == USTACK_FRAME_NONE)
-			u->unnamed[r->frames[i].reason]++;
-}
-
 static struct resolved **find(struct ustack *u, uint64_t id, unsigned limit)
 {
 	struct resolved **at = &u->resolved[(id / 2 * 31 + limit) % RESOLVED_BUCKETS];
@@ -314,10 +307,8 @@ int ustack_resolve(struct ustack *u, uint64_t id, unsigned limit, const struct u
 	else
 		r = resolve_stored(u, id, limit, &stored);
 	/* Until the end, notes that come later may name what was not. */
-	if (r && u->stopped) {
+	if (r && u->stopped)
 		r->settled = true;
-		count_unnamed(u, r);
-	}
 	follow_unlock(u->follow);
 	if (!r)
 		return -ENOMEM;

@@ -59,8 +59,6 @@ struct ustack {
 	struct buried *buried[BURIED_BUCKETS];
 	uint64_t next_sweep_check; /* CLOCK_MONOTONIC ns */
 
-	/* frames printed without a name, by reason; of distinct stacks */
-	uint64_t unnamed[USTACK_REASON_MAX];
 	uint64_t missing; /* ids whose stack was nowhere */
 };
 

@@ -116,7 +116,9 @@ Value *create_ustack_capture(IRBuilderBPF &b,
   Function *probe = b.GetInsertBlock()->getParent();
   const std::string limit = std::to_string(stack_type.limit);
 
-  // The stack does not change within a run: take it once. Whether it was is
+  // The stack does not change within a run: take it once. (For each limit: a key
+  // of five frames is stored as five, or it would fill maps as the whole stack
+  // does. DESIGN.md section 4 has one capture for all.) Whether it was is
   // kept apart from the id, of which the verifier knows nothing: it would look
   // at another capture for each use.
   AllocaInst *id = once_a_run(b, *probe, "ustack_id_" + limit);
