@@ -211,7 +211,7 @@ int index_clamp(struct index *ix, const struct index_range *ranges, size_t n)
 static bool find_page(struct index *ix, uint64_t *page)
 {
 	uint64_t addr = ix->clean_below;
-	size_t lo = 0, hi = ix->n_clamp;
+	size_t lo = 0, hi;
 	struct spans_pos pos;
 	struct span s;
 

@@ -103,7 +103,7 @@ static int fresh_next(struct index *ix, const struct record *like, uint64_t addr
 	}
 	if (last)
 		last->end = addr;
-	if (ix->n_fresh == ix->cap_fresh) {
+	if (!ix->fresh || ix->n_fresh == ix->cap_fresh) {
 		size_t cap = ix->cap_fresh ? ix->cap_fresh * 2 : 16;
 		struct record *fresh = realloc(ix->fresh, cap * sizeof(*fresh));
 

@@ -203,7 +203,7 @@ static int sniff_perfmap(struct note_reader *r, const char *s, size_t len)
 /* Leaves the format unknown, and returns 0, while there is too little to tell. */
 static int sniff(struct note_reader *r)
 {
-	const uint8_t *p;
+	const uint8_t *p = NULL;
 	ssize_t n = reader_window(r, 0, SNIFF_BYTES, &p);
 	int magic;
 

@@ -99,15 +99,15 @@ static int read_status(int dir, uid_t *euid, pid_t *ns_pid)
 	char *line = NULL;
 	unsigned int eu;
 	size_t room = 0;
-	ssize_t n;
+	int err;
 
 	if (!f) {
-		n = gone(errno);
+		err = gone(errno);
 		if (fd >= 0)
 			close(fd);
-		return (int)n;
+		return err;
 	}
-	while ((n = getline(&line, &room, f)) > 0) {
+	while (getline(&line, &room, f) > 0) {
 		if (sscanf(line, "Uid: %*u %u", &eu) == 1) {
 			*euid = eu;
 			found = true;
