@@ -29,10 +29,8 @@ struct ustack;
 struct ustack_opts {
 	size_t size;      /* sizeof(struct ustack_opts): lets the struct grow */
 	uint32_t cells;   /* 8-byte cells for ranges; 0: the default (64 MiB) */
-	uint32_t max_frames; /* of any stack this session will be asked for; 0: 127 */
 	bool demangle;    /* C++ names of native frames */
 	bool verbose;     /* messages about what is found and followed */
-	bool own_events;  /* reserved, false */
 	pid_t only_pid;   /* -p/-c: the process a bare PATH spec belongs to; 0: none */
 	/* Where warnings and verbose messages go; NULL: stderr, one line each. */
 	void (*message)(void *ctx, int level /* 0 verbose, 1 warning, 2 error */, const char *text);

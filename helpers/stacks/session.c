@@ -3,8 +3,6 @@
  * A session's life: made (no kernel object yet), specs added, maps created,
  * started, stopped, freed. See include/ustack.h for what each step promises.
  */
-#include "stacks/session.h"
-
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,7 +10,8 @@
 #include <string.h>
 #include <time.h>
 
-#define DEFAULT_FRAMES 127
+#include "notes/escape.h"
+#include "stacks/session.h"
 
 uint64_t ustack_now(void)
 {
@@ -32,9 +31,25 @@ int ustack_fail(struct ustack *u, int err, const char *fmt, ...)
 	return err;
 }
 
+/* A process's name or the path of its notes may hold anything. */
+static char *escaped(const char *text)
+{
+	char *safe = NULL;
+	size_t len = 0;
+	FILE *out = open_memstream(&safe, &len);
+
+	if (!out)
+		return NULL;
+	escape_text(out, text, strlen(text));
+	if (fclose(out) == 0)
+		return safe;
+	free(safe);
+	return NULL;
+}
+
 void ustack_tell(struct ustack *u, int level, const char *fmt, ...)
 {
-	char text[2048];
+	char text[4096 + 512], *safe;
 	va_list ap;
 
 	if (level == 0 && !u->opts.verbose)
@@ -42,10 +57,12 @@ void ustack_tell(struct ustack *u, int level, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	if (u->opts.message)
-		u->opts.message(u->opts.message_ctx, level, text);
-	else
-		fprintf(stderr, "ustack: %s\n", text);
+	safe = escaped(text);
+	if (safe && u->opts.message)
+		u->opts.message(u->opts.message_ctx, level, safe);
+	else if (safe)
+		fprintf(stderr, "ustack: %s\n", safe);
+	free(safe);
 }
 
 static void on_message(void *ctx, int level, const char *text)
