@@ -3,7 +3,9 @@
  * ELF files that may be hostile, opened with libelf. Two things are settled
  * before libelf sees the file: its size and the number of its sections, which
  * libelf allocates memory for. The file is read, never mapped: whoever owns it
- * may truncate it at any time, and a mapped page would then be a SIGBUS.
+ * may truncate it at any time, and a mapped page would then be a SIGBUS. That
+ * is why symbols come from libelf, not from libdw's dwfl, which maps what it
+ * reads (and looks every address up by a walk over all symbols).
  */
 #include <elf.h>
 #include <endian.h>
