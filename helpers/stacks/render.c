@@ -114,26 +114,33 @@ static struct rendered *render(const struct ustack_stack *s, unsigned indent)
 	return t;
 }
 
-const char *ustack_text(struct ustack *u, uint64_t id, unsigned limit, unsigned indent)
+/* @s as text at @indent, kept with it; NULL: no memory. */
+static const char *text_at(const struct ustack_stack *s, unsigned indent)
 {
-	const struct ustack_stack *stack;
-	struct resolved *r;
+	struct resolved *r = (struct resolved *)((char *)s - offsetof(struct resolved, stack));
 	struct rendered *t;
 
-	if (id == USTACK_ID_NONE)
-		return "";
-	if (ustack_resolve(u, id, limit, &stack) < 0)
-		return "\n[out of memory]\n";
-	r = (struct resolved *)((char *)stack - offsetof(struct resolved, stack));
 	for (t = r->texts; t; t = t->next)
 		if (t->indent == indent)
 			return t->text;
-	t = render(stack, indent);
+	t = render(s, indent);
 	if (!t)
-		return "\n[out of memory]\n";
+		return NULL;
 	t->next = r->texts;
 	r->texts = t;
 	return t->text;
+}
+
+const char *ustack_text(struct ustack *u, uint64_t id, unsigned limit, unsigned indent)
+{
+	const struct ustack_stack *stack;
+	const char *text = NULL;
+
+	if (id == USTACK_ID_NONE)
+		return "";
+	if (ustack_resolve(u, id, limit, &stack) == 0)
+		text = text_at(stack, indent);
+	return text ? text : "\n[out of memory]\n";
 }
 
 /* ---- JSON ------------------------------------------------------------------ */
@@ -191,13 +198,16 @@ static void json_frame(FILE *out, const struct ustack_frame *f)
 
 char *ustack_json(struct ustack *u, uint64_t id, unsigned limit)
 {
-	const char *text_of = ustack_text(u, id, limit, 0);
 	const struct ustack_stack *s;
+	const char *text_of = "";
 	char *text = NULL;
 	size_t len = 0;
 	FILE *out;
 
 	if (ustack_resolve(u, id, limit, &s) < 0)
+		return NULL;
+	/* Not ustack_text(): it would resolve anew, and another stack than this. */
+	if (id != USTACK_ID_NONE && !(text_of = text_at(s, 0)))
 		return NULL;
 	out = open_memstream(&text, &len);
 	if (!out)
