@@ -14,6 +14,7 @@ extern "C" {
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <memory>
 
 using namespace process_scene;
