@@ -155,6 +155,7 @@ static int take_note(void *ctx, const struct note *note)
 
 	if (note->type == NOTE_CLOSE)
 		return 0;
+	s->changes++;
 	err = index_add(s->index, note, d->now);
 	if (err < 0)
 		d->f->stats.no_memory++;

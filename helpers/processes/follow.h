@@ -34,6 +34,7 @@ struct space {
 	const char *why;  /* SPACE_NOTES_REFUSED: static text */
 	bool ended;
 	bool hinted; /* the user was told how to get notes from it */
+	uint64_t changes; /* notes taken in: answers from the index may be others */
 
 	/* the follower's own */
 	struct space *next;

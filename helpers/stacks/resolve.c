@@ -240,7 +240,6 @@ static struct resolved *resolve_none(struct ustack *u, uint64_t id, unsigned lim
 
 	if (!r)
 		return NULL;
-	r->settled = true;
 	if (id != USTACK_ID_NONE)
 		r->stack.reason = USTACK_REASON_LOST;
 	if (id >= USTACK_ID_MIN)
@@ -266,6 +265,7 @@ static struct resolved *resolve_stored(struct ustack *u, uint64_t id, unsigned l
 	if (at.s && !u->stopped)
 		follow_catch_up(u->follow, at.s);
 	r->settled = true;
+	r->changes = at.s ? at.s->changes : 0;
 	r->stack.first = stored->head.first;
 	r->stack.last = stored->head.last;
 	r->stack.more = n < stored->head.depth || (stored->head.flags & USTACK_F_MORE);
@@ -292,27 +292,42 @@ static struct resolved **find(struct ustack *u, uint64_t id, unsigned limit)
 	return at;
 }
 
+/* Would resolving it anew say the same? What had no name may have one by now;
+ * the stack may have been seen again, its code replaced. */
+static bool still_true(struct ustack *u, const struct resolved *old,
+		       const struct ustack_stack128 *stored)
+{
+	struct space *s = follow_space(u->follow, stored->head.space);
+
+	if (s && !u->stopped)
+		follow_catch_up(u->follow, s);
+	return old->settled && !old->stack.reason &&
+	       old->stack.first == stored->head.first && old->stack.last == stored->head.last &&
+	       old->changes == (s ? s->changes : 0);
+}
+
 int ustack_resolve(struct ustack *u, uint64_t id, unsigned limit, const struct ustack_stack **out)
 {
-	struct resolved **at = find(u, id, limit), *old = *at, *r;
+	struct resolved **at = find(u, id, limit), *old = *at, *r = old;
 	struct ustack_stack128 stored;
+	bool found;
 
-	if (old && old->settled) {
+	if (old && old->final) {
 		*out = &old->stack;
 		return 0;
 	}
 	follow_lock(u->follow);
-	if (id < USTACK_ID_MIN || ustack_fetch(u, id, &stored) < 0)
-		r = resolve_none(u, id, limit);
-	else
+	found = id >= USTACK_ID_MIN && ustack_fetch(u, id, &stored) == 0;
+	if (found && !(old && still_true(u, old, &stored)))
 		r = resolve_stored(u, id, limit, &stored);
-	/* Until the end, notes that come later may name what was not. */
-	if (r && u->stopped)
-		r->settled = true;
+	else if (!old)
+		r = resolve_none(u, id, limit);
+	if (r)
+		r->final = u->stopped;
 	follow_unlock(u->follow);
 	if (!r)
 		return -ENOMEM;
-	if (old) {
+	if (old && r != old) {
 		r->next = old->next;
 		resolved_free(old);
 	}

@@ -26,7 +26,9 @@ struct rendered {
 struct resolved {
 	struct resolved *next; /* in its bucket */
 	unsigned limit;
-	bool settled; /* nothing that is read later would say more */
+	bool settled; /* no frame is without a name */
+	bool final;   /* nothing is read any more: it stays as it is */
+	uint64_t changes; /* of its space's notes, when it was resolved */
 	struct ustack_stack stack;
 	struct rendered *texts;
 	struct ustack_frame frames[];
