@@ -66,6 +66,8 @@ int maps_delete_stack(const struct maps *m, uint64_t id);
 uint64_t maps_count_stacks(const struct maps *m);
 /* Live spaces: fn(tgid, space). */
 int maps_each_proc(const struct maps *m, int (*fn)(void *ctx, uint32_t tgid, uint64_t space), void *ctx);
+/* The space that probes give @tgid's stacks now; 0: none. */
+uint64_t maps_proc_space(const struct maps *m, uint32_t tgid);
 int maps_read_counts(const struct maps *m, uint64_t counts[USTACK_COUNT_MAX]);
 
 /*

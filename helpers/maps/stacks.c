@@ -117,3 +117,10 @@ int maps_each_proc(const struct maps *m, int (*fn)(void *ctx, uint32_t tgid, uin
 	}
 	return err;
 }
+
+uint64_t maps_proc_space(const struct maps *m, uint32_t tgid)
+{
+	uint64_t space;
+
+	return bpf_map_lookup_elem(m->fd[USTACK_MAP_PROCS], &tgid, &space) ? 0 : space;
+}

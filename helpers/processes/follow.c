@@ -33,8 +33,11 @@
 #define LOOK_MAX_NS (2000ull * 1000 * 1000)
 #define TIMER_MS 250
 #define ROUND_PAGES 65536
-/* Start times come in clock ticks, and wall clocks get adjusted. */
+/* Start times come in clock ticks, file times in whole seconds on some file
+ * systems, and wall clocks get adjusted. */
 #define STALE_SLACK_NS (1000ll * 1000 * 1000)
+/* The end of a life is known exactly; file times lag by a tick of the kernel's. */
+#define END_SLACK_NS (20ll * 1000 * 1000)
 
 struct given {
 	struct given *next;
@@ -218,8 +221,8 @@ static void drain(struct follow *f, struct space *s, bool final)
 
 /* ---- finding notes ------------------------------------------------------- */
 
-/* Does @pid's start, in ticks after boot, lie after @mtime (wall clock)? */
-static bool older_than(const struct stat *st, uint64_t mono_ns)
+/* Was the file last written before @mono_ns, and not just by @slack? */
+static bool older_than(const struct stat *st, uint64_t mono_ns, int64_t slack)
 {
 	struct timespec real, mono;
 	int64_t mtime, begin;
@@ -229,7 +232,7 @@ static bool older_than(const struct stat *st, uint64_t mono_ns)
 	begin = (int64_t)real.tv_sec * 1000000000ll + real.tv_nsec -
 		((int64_t)mono.tv_sec * 1000000000ll + mono.tv_nsec) + (int64_t)mono_ns;
 	mtime = (int64_t)st->st_mtim.tv_sec * 1000000000ll + st->st_mtim.tv_nsec;
-	return mtime + STALE_SLACK_NS < begin;
+	return mtime + (st->st_mtim.tv_nsec ? slack : STALE_SLACK_NS) < begin;
 }
 
 /* Start of the process on CLOCK_MONOTONIC; /proc counts on CLOCK_BOOTTIME. */
@@ -246,12 +249,11 @@ static uint64_t started_at(const struct process *p)
 
 static bool is_stale(const struct space *s, int fd)
 {
-	uint64_t begin = started_at(s->process);
 	struct stat st;
 
-	if (s->not_before > begin)
-		begin = s->not_before;
-	return fstat(fd, &st) == 0 && older_than(&st, begin);
+	return fstat(fd, &st) == 0 &&
+	       (older_than(&st, started_at(s->process), STALE_SLACK_NS) ||
+		(s->not_before && older_than(&st, s->not_before, END_SLACK_NS)));
 }
 
 static struct given *given_for(struct follow *f, const struct process *p)
@@ -379,6 +381,25 @@ static uint64_t last_end(struct follow *f, pid_t pid)
 	return last;
 }
 
+/*
+ * What /proc shows of the space's process; NULL if it ended, or goes on as
+ * another life (exec, its pid used again), whose mappings and notes would name
+ * this one's frames wrongly. The probes' map is asked last: had the life ended
+ * while we read, it would not be there any more.
+ */
+static struct process *read_life(struct follow *f, uint64_t id)
+{
+	uint32_t tgid = USTACK_SPACE_TGID(id);
+	struct process *p;
+
+	if (process_open((pid_t)tgid, &p) < 0)
+		return NULL;
+	if (!f->opts.maps || maps_proc_space(f->opts.maps, tgid) == id)
+		return p;
+	process_free(p);
+	return NULL;
+}
+
 static struct space *new_space(struct follow *f, uint64_t id)
 {
 	struct space *s = calloc(1, sizeof(*s));
@@ -398,8 +419,8 @@ static struct space *new_space(struct follow *f, uint64_t id)
 	}
 	if (f->off)
 		s->notes = SPACE_NOTES_OFF;
-	if (process_open(s->pid, &s->process) < 0) {
-		s->process = NULL;
+	s->process = read_life(f, id);
+	if (!s->process) {
 		f->stats.unreadable++;
 	} else {
 		clamp(s);
@@ -420,6 +441,11 @@ struct space *follow_space(struct follow *f, uint64_t id)
 	if (!id)
 		return NULL;
 	s = find_space(f, id);
+	if (!s && f->events) {
+		/* The end of the life before it may be among them. */
+		events_drain(f->events);
+		s = find_space(f, id);
+	}
 	return s ? s : new_space(f, id);
 }
 
@@ -464,7 +490,8 @@ static int on_event(void *ctx, const struct ustack_event *e)
 	struct space *s;
 
 	if (e->type == USTACK_EVENT_SPACE) {
-		follow_space(f, e->space);
+		if (e->space && !find_space(f, e->space))
+			new_space(f, e->space);
 	} else if (e->type == USTACK_EVENT_END) {
 		s = find_space(f, e->space);
 		if (s)
