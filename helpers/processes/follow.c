@@ -314,7 +314,7 @@ static void look(struct follow *f, struct space *s)
 		return;
 	}
 	err = process_find_notes(s->process, &place, &why);
-	if (err == 0 && is_stale(s, place.fd)) {
+	if (err == 0 && !place.mapped && is_stale(s, place.fd)) {
 		tell(f, 0, "%s[%d]: %s is older than the process: not its notes",
 		     who(s), s->pid, place.path);
 		close(place.fd);

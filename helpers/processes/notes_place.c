@@ -110,6 +110,7 @@ static int find_jitdump(const struct process *p, struct notes_place *place, cons
 		return -EPERM;
 	}
 	place->fd = fd;
+	place->mapped = true;
 	return 0;
 }
 
@@ -196,6 +197,7 @@ int process_find_notes(const struct process *p, struct notes_place *place, const
 		why = &ignored;
 	*why = NULL;
 	place->fd = -1;
+	place->mapped = false;
 	place->path[0] = '\0';
 	dump_err = find_jitdump(p, &dump, &dump_why);
 	if (!dump_err) {

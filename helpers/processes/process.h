@@ -74,6 +74,7 @@ int process_open_memory(const struct process *p);
 /* Where a process's notes are. */
 struct notes_place {
 	int fd;      /* opened, regular, checked; owned by the caller */
+	bool mapped; /* found in its mappings: its own, however old it is */
 	char path[4096 + 64]; /* for messages: as the process sees it */
 };
 /*

@@ -140,6 +140,24 @@ TEST_F(FollowTest, AStalePerfMapNamesNothing)
 	EXPECT_EQ("its_own", name_at(0x1000));
 }
 
+/* A worker runs the code that its parent compiled, and announced, long before
+ * the fork. */
+TEST_F(FollowTest, AMappedJitdumpIsItsOwnHoweverOld)
+{
+	const struct timespec old[2] = { { 1000000000, 0 }, { 1000000000, 0 } };
+	const std::string name = "jit-" + std::to_string(getpid()) + ".dump";
+	Folder dir;
+
+	write_file(dir / name, notes_builder::jitdump().load(0x1000, 16, "compiled_before", 1).bytes);
+	ASSERT_EQ(0, utimensat(AT_FDCWD, (dir / name).c_str(), old, 0));
+	void *marker = map_file(dir / name);
+	Child worker([] {});
+	struct space *s = follow_space(f, USTACK_SPACE(worker.pid, now_ns()));
+	EXPECT_EQ(SPACE_NOTES_FOUND, s->notes);
+	EXPECT_EQ("compiled_before", name_at(0x1000, s));
+	munmap(marker, kPage);
+}
+
 TEST_F(FollowTest, ASymbolicLinkIsRefusedAndTold)
 {
 	Folder dir;
