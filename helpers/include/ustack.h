@@ -147,9 +147,11 @@ const char *ustack_text(struct ustack *u, uint64_t id, unsigned limit, unsigned 
 /* One JSON object, {"type": "stack", ...}, no newline. malloc'ed; NULL on ENOMEM. */
 char *ustack_json(struct ustack *u, uint64_t id, unsigned limit);
 
-/* Stored stacks that @in_use does not claim are dropped when their map is
- * three quarters full, else nothing happens. Returns the number dropped. */
+/* Stored stacks that @in_use does not claim are dropped, except those seen in
+ * the last two seconds; one that turns out to be used can still be resolved
+ * until the next sweep. Returns the number dropped. */
 long ustack_sweep(struct ustack *u, bool (*in_use)(void *ctx, uint64_t id), void *ctx);
+/* Is a map of stacks three quarters full? Looks every other second, else false. */
 bool ustack_wants_sweep(struct ustack *u);
 
 /* ---- losses ----------------------------------------------------------- */
