@@ -19,7 +19,7 @@ namespace {
 /* `before` was at the address, `after` is. Records come in time or late. */
 struct SessionReplaced : SessionTest {
 	Code code;
-	const uint64_t at = code.at, born = begin - 10 * kSecond, replaced = begin - 5 * kSecond;
+	const uint64_t at = code.at, born = begin - 10 * kMs, replaced = begin - 5 * kMs;
 	const std::string before = "\nbefore [jit]\n", after = "\nafter [jit]\n";
 	const std::string neither = "\n" + hex(at) + " [replaced while counted]\n";
 	OwnJitdump dump{ jitdump().load(at, 0x40, "before", born).bytes };
@@ -171,6 +171,14 @@ struct SessionLives : SessionTest {
 		uint64_t space;
 		return !bpf_map_lookup_elem(ustack_map_fd(u, USTACK_MAP_PROCS), &tgid, &space);
 	}
+	/* Until the follower's thread has done it; so long only if it never does. */
+	template <typename F> bool wait_for(F done)
+	{
+		for (uint64_t end = ustack_now() + 20000 * kMs; !done(); sched_yield())
+			if (ustack_now() > end)
+				return false;
+		return true;
+	}
 	bool ended(uint64_t life)
 	{
 		follow_lock(u->follow);
@@ -257,8 +265,7 @@ TEST_F(SessionLives, AfterExecTheOldStacksKeepTheOldNames)
 	uint64_t old_stack = store_of(life, { instance(code.at, life), native(code.at + 8) });
 	usleep(50 * 1000); /* file times are coarse: the file is to be clearly older */
 	ASSERT_EQ(1, write(go[1], "", 1));
-	while (!ended(life)) /* exec's tracepoint tells so */
-		sched_yield();
+	ASSERT_TRUE(wait_for([&] { return ended(life); })) << "exec's tracepoint tells so";
 	EXPECT_FALSE(listed(pid));
 	uint64_t next = USTACK_SPACE(pid, ustack_now());
 	live(next);
@@ -302,8 +309,7 @@ TEST_F(SessionLives, ThePagesArePublishedAsTheFileGrows)
 	see(life);
 	uint64_t token = instance(code.at, life);
 	append(map.path, line(code.at + 0x1000, 0x40, "second"));
-	while (!published(life, code.at + 0x1000))
-		sched_yield();
+	ASSERT_TRUE(wait_for([&] { return published(life, code.at + 0x1000) != 0; }));
 	EXPECT_NE(token, published(life, code.at + 0x1000));
 	EXPECT_EQ("\nfirst [jit]\nsecond [jit]\n",
 		  text(store_of(life, { token, published(life, code.at + 0x1000) })));
@@ -313,7 +319,7 @@ TEST_F(SessionLives, ThePagesArePublishedAsTheFileGrows)
 
 struct SessionSweep : SessionTest {
 	std::set<uint64_t> in_use;
-	const uint64_t old = begin - 60 * kSecond;
+	const uint64_t old = 1; /* ns after boot */
 
 	long sweep()
 	{
@@ -326,7 +332,7 @@ struct SessionSweep : SessionTest {
 		struct ustack_stack128 s;
 		return maps_read_stack(u->maps, id, &s) == 0;
 	}
-	/* @n stacks of one frame each, from a minute ago. */
+	/* @n stacks of one frame each, from long ago. */
 	void fill(size_t n)
 	{
 		const size_t batch = 8192;

@@ -25,7 +25,7 @@ using process_scene::Child;
 using process_scene::Folder;
 using process_scene::Removed;
 
-inline constexpr uint64_t kMs = 1000 * 1000, kSecond = 1000 * kMs;
+inline constexpr uint64_t kMs = 1000 * 1000; /* in ns; a guest may have been up for just seconds */
 
 inline uint64_t native(uint64_t addr) { return USTACK_TOKEN(USTACK_TAG_NATIVE, addr); }
 inline uint64_t broken(uint64_t addr) { return USTACK_TOKEN(USTACK_TAG_BROKEN, addr); }

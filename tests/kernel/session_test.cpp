@@ -42,9 +42,9 @@ TEST_F(SessionText, AJitdumpsLinesAreTheExecutingOnes)
 	uint64_t inner = code.at, middle = code.at + 0x100, plain = code.at + 0x200;
 	OwnJitdump dump(jitdump()
 		.debug(inner, { { inner, 11, 3, "/srv/app.js" }, { inner + 8, 12, 7, "/srv/app.js" } })
-		.load(inner, 0x20, "JS:*inner /srv/app.js:10:7", begin - kSecond)
-		.load(middle, 0x20, "JS:~middle /srv/app.js:20:1", begin - kSecond)
-		.load(plain, 0x20, "plain name", begin - kSecond).bytes);
+		.load(inner, 0x20, "JS:*inner /srv/app.js:10:7", begin - kMs)
+		.load(middle, 0x20, "JS:~middle /srv/app.js:20:1", begin - kMs)
+		.load(plain, 0x20, "plain name", begin - kMs).bytes);
 	see(space);
 	std::vector<uint64_t> tokens = { instance(inner + 9), instance(inner + 1), instance(middle), instance(plain) };
 
@@ -287,9 +287,9 @@ TEST_F(SessionText, NamesCannotReachTheTerminal)
 {
 	Code code;
 	OwnJitdump dump(jitdump()
-		.load(code.at, 0x20, "evil\x1b[2J\n\"q\"\\\xff\xe2\x80\xae end", begin - kSecond)
+		.load(code.at, 0x20, "evil\x1b[2J\n\"q\"\\\xff\xe2\x80\xae end", begin - kMs)
 		.debug(code.at + 0x20, { { code.at + 0x20, 5, 1, "/tmp/\x1b]0;x\x07/\"a.js" } })
-		.load(code.at + 0x20, 0x20, "JS:*f\xc3\xa9\x1b x", begin - kSecond).bytes);
+		.load(code.at + 0x20, 0x20, "JS:*f\xc3\xa9\x1b x", begin - kMs).bytes);
 	see(space);
 	uint64_t id = store({ instance(code.at), instance(code.at + 0x20) });
 
@@ -327,7 +327,7 @@ TEST_F(SessionText, JsonHasEveryField)
 	uint64_t at = code.at;
 	OwnJitdump dump(jitdump()
 		.debug(at, { { at, 12, 7, "/srv/app.js" } })
-		.load(at, 0x20, "JS:*inner /srv/app.js:10:3", begin - kSecond).bytes);
+		.load(at, 0x20, "JS:*inner /srv/app.js:10:3", begin - kMs).bytes);
 	see(space);
 	Stack s;
 	s.tokens = { instance(at), broken(0x77) };
