@@ -137,6 +137,18 @@ static void publish(struct follow *f, struct space *s)
 
 /* ---- reading ------------------------------------------------------------- */
 
+/* Start of the process on CLOCK_MONOTONIC; /proc counts on CLOCK_BOOTTIME. */
+static uint64_t started_at(const struct process *p)
+{
+	struct timespec boot, mono;
+	int64_t ns = (int64_t)(p->start_time * (1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK)));
+
+	clock_gettime(CLOCK_BOOTTIME, &boot);
+	clock_gettime(CLOCK_MONOTONIC, &mono);
+	ns -= (boot.tv_sec - mono.tv_sec) * 1000000000ll + (boot.tv_nsec - mono.tv_nsec);
+	return ns > 0 ? (uint64_t)ns : 0;
+}
+
 struct drain {
 	struct follow *f;
 	struct space *s;
@@ -150,13 +162,25 @@ static bool mapped_exec(const struct process *p, uint64_t addr)
 	return m && m->exec;
 }
 
+/*
+ * A forked process still maps the jitdump of its parent. What the parent wrote
+ * up to the fork is true of both; what it writes afterwards, of itself alone.
+ */
+static bool is_parents(const struct space *s, const struct note *note)
+{
+	pid_t writer = (pid_t)note_reader_pid(s->reader);
+
+	return s->inherited && writer && s->process && writer != s->process->pid &&
+	       writer != s->process->ns_pid && note->time > started_at(s->process);
+}
+
 static int take_note(void *ctx, const struct note *note)
 {
 	struct drain *d = ctx;
 	struct space *s = d->s;
 	int err;
 
-	if (note->type == NOTE_CLOSE)
+	if (note->type == NOTE_CLOSE || is_parents(s, note))
 		return 0;
 	s->changes++;
 	err = index_add(s->index, note, d->now);
@@ -235,18 +259,6 @@ static bool older_than(const struct stat *st, uint64_t mono_ns, int64_t slack)
 	return mtime + (st->st_mtim.tv_nsec ? slack : STALE_SLACK_NS) < begin;
 }
 
-/* Start of the process on CLOCK_MONOTONIC; /proc counts on CLOCK_BOOTTIME. */
-static uint64_t started_at(const struct process *p)
-{
-	struct timespec boot, mono;
-	int64_t ns = (int64_t)(p->start_time * (1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK)));
-
-	clock_gettime(CLOCK_BOOTTIME, &boot);
-	clock_gettime(CLOCK_MONOTONIC, &mono);
-	ns -= (boot.tv_sec - mono.tv_sec) * 1000000000ll + (boot.tv_nsec - mono.tv_nsec);
-	return ns > 0 ? (uint64_t)ns : 0;
-}
-
 static bool is_stale(const struct space *s, int fd)
 {
 	struct stat st;
@@ -319,6 +331,7 @@ static void look(struct follow *f, struct space *s)
 		     who(s), s->pid, place.path);
 		close(place.fd);
 	} else if (err == 0) {
+		s->inherited = place.mapped;
 		attach_reader(f, s, place.fd, place.path);
 	} else if (why && err != -ENOENT && err != -ESRCH) {
 		free(s->notes_path);

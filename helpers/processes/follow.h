@@ -45,6 +45,7 @@ struct space {
 	uint64_t next_look; /* CLOCK_MONOTONIC ns: when to look for notes again */
 	uint64_t look_wait;
 	uint32_t no_room;   /* pages that found no room in the maps */
+	bool inherited;     /* the notes may be the parent's: found by its mappings */
 	bool outside;       /* a note lay outside the mappings known */
 };
 

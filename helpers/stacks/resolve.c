@@ -241,7 +241,8 @@ static struct resolved *resolve_none(struct ustack *u, uint64_t id, unsigned lim
 	if (!r)
 		return NULL;
 	if (id != USTACK_ID_NONE)
-		r->stack.reason = USTACK_REASON_LOST;
+		r->stack.reason = id == USTACK_ID_FULL ? USTACK_REASON_MAP_FULL
+						       : USTACK_REASON_LOST;
 	if (id >= USTACK_ID_MIN)
 		u->missing++;
 	return r;

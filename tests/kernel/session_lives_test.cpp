@@ -22,7 +22,7 @@ struct SessionReplaced : SessionTest {
 	const uint64_t at = code.at, born = begin - 10 * kMs, replaced = begin - 5 * kMs;
 	const std::string before = "\nbefore [jit]\n", after = "\nafter [jit]\n";
 	const std::string neither = "\n" + hex(at) + " [replaced while counted]\n";
-	OwnJitdump dump{ jitdump().load(at, 0x40, "before", born).bytes };
+	OwnJitdump dump{ my_jitdump().load(at, 0x40, "before", born).bytes };
 	uint64_t old_token = 0, new_token = 0;
 
 	void replace()

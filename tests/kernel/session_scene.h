@@ -30,6 +30,15 @@ inline constexpr uint64_t kMs = 1000 * 1000; /* in ns; a guest may have been up 
 inline uint64_t native(uint64_t addr) { return USTACK_TOKEN(USTACK_TAG_NATIVE, addr); }
 inline uint64_t broken(uint64_t addr) { return USTACK_TOKEN(USTACK_TAG_BROKEN, addr); }
 
+/* The jitdump of this very process: one that names another pid is a parent's. */
+inline notes_builder::jitdump my_jitdump()
+{
+	notes_builder::jitdump_header header;
+
+	header.pid = static_cast<uint32_t>(getpid());
+	return notes_builder::jitdump(header);
+}
+
 inline std::string hex(uint64_t n)
 {
 	char s[32];

@@ -40,7 +40,7 @@ TEST_F(SessionText, AJitdumpsLinesAreTheExecutingOnes)
 {
 	Code code;
 	uint64_t inner = code.at, middle = code.at + 0x100, plain = code.at + 0x200;
-	OwnJitdump dump(jitdump()
+	OwnJitdump dump(my_jitdump()
 		.debug(inner, { { inner, 11, 3, "/srv/app.js" }, { inner + 8, 12, 7, "/srv/app.js" } })
 		.load(inner, 0x20, "JS:*inner /srv/app.js:10:7", begin - kMs)
 		.load(middle, 0x20, "JS:~middle /srv/app.js:20:1", begin - kMs)
@@ -286,7 +286,7 @@ TEST_F(SessionText, DeepStacksAreWhole)
 TEST_F(SessionText, NamesCannotReachTheTerminal)
 {
 	Code code;
-	OwnJitdump dump(jitdump()
+	OwnJitdump dump(my_jitdump()
 		.load(code.at, 0x20, "evil\x1b[2J\n\"q\"\\\xff\xe2\x80\xae end", begin - kMs)
 		.debug(code.at + 0x20, { { code.at + 0x20, 5, 1, "/tmp/\x1b]0;x\x07/\"a.js" } })
 		.load(code.at + 0x20, 0x20, "JS:*f\xc3\xa9\x1b x", begin - kMs).bytes);
@@ -325,7 +325,7 @@ TEST_F(SessionText, JsonHasEveryField)
 	Comm comm("json_test");
 	Code code;
 	uint64_t at = code.at;
-	OwnJitdump dump(jitdump()
+	OwnJitdump dump(my_jitdump()
 		.debug(at, { { at, 12, 7, "/srv/app.js" } })
 		.load(at, 0x20, "JS:*inner /srv/app.js:10:3", begin - kMs).bytes);
 	see(space);

@@ -158,6 +158,31 @@ TEST_F(FollowTest, AMappedJitdumpIsItsOwnHoweverOld)
 	munmap(marker, kPage);
 }
 
+/* What the parent compiles after the fork, perhaps at the same addresses, is
+ * none of the worker's code. */
+TEST_F(FollowTest, WhatAParentCompilesAfterTheForkIsNotItsChilds)
+{
+	const std::string name = "jit-" + std::to_string(getpid()) + ".dump";
+	notes_builder::jitdump_header header;
+	Folder dir;
+
+	header.pid = getpid();
+	notes_builder::jitdump dump(header);
+	dump.load(0x1000, 16, "before", 1);
+	const size_t written = dump.bytes.size();
+	write_file(dir / name, dump.bytes);
+	void *marker = map_file(dir / name);
+	Child worker([] {});
+	struct space *s = follow_space(f, USTACK_SPACE(worker.pid, now_ns()));
+	EXPECT_EQ("before", name_at(0x1000, s));
+	dump.load(0x1000, 16, "after", now_ns());
+	append(dir / name, dump.bytes.substr(written));
+	follow_catch_up(f, s);
+	EXPECT_EQ("before", name_at(0x1000, s));
+	EXPECT_EQ("after", name_at(0x1000)) << "the parent's own code has its new name";
+	munmap(marker, kPage);
+}
+
 TEST_F(FollowTest, ASymbolicLinkIsRefusedAndTold)
 {
 	Folder dir;

@@ -252,8 +252,9 @@ TEST(StacksSession, WhatTheProbeLostSaysSo)
 {
 	Session u = new_session();
 
-	for (uint64_t id : { USTACK_ID_BUSY, USTACK_ID_FULL, USTACK_ID_CLASH, USTACK_ID_FAULT })
+	for (uint64_t id : { USTACK_ID_BUSY, USTACK_ID_CLASH, USTACK_ID_FAULT })
 		EXPECT_STREQ("\n  [lost]\n", ustack_text(u.get(), id, 0, 2)) << id;
+	EXPECT_STREQ("\n  [map full]\n", ustack_text(u.get(), USTACK_ID_FULL, 0, 2));
 	EXPECT_EQ("", losses(u));
 }
 
