@@ -1,6 +1,7 @@
 #include "ustack_helper.h"
 
 #include <cstring>
+#include <fcntl.h>
 #include <iostream>
 #include <memory>
 #include <unistd.h>
@@ -26,7 +27,7 @@ public:
              info.max_entries,
              info.flags)
   {
-    mapfd_ = dup(fd);
+    mapfd_ = fcntl(fd, F_DUPFD_CLOEXEC, 3);
   }
   ~UstackMap() override
   {
@@ -72,6 +73,7 @@ bool UstackHelper::open(BPFtrace &bpftrace)
   if (session_)
     return true;
 
+  json_ = is_json(bpftrace);
   ustack_opts opts = {};
   opts.size = sizeof(opts);
   opts.demangle = bpftrace.demangle_cpp_symbols_;
@@ -222,9 +224,13 @@ std::string UstackHelper::stack_str(uint64_t id,
 {
   if (!session_)
     return "";
-  auto key = std::make_pair(id, stack_type.limit);
-  if (id && written_.insert(key).second)
-    printed_.push_back(key);
+  // What is known of a stack may change: an object for each of its texts
+  if (id && json_)
+  {
+    std::string text = ustack_text(session_, id, stack_type.limit, 0);
+    if (written_.emplace(id, text).second)
+      printed_.push_back(take(ustack_json(session_, id, stack_type.limit)));
+  }
   return ustack_text(session_, id, stack_type.limit, indent);
 }
 
@@ -243,15 +249,9 @@ bool calls_ustack_capture(const uint8_t *insns, size_t size)
 // with all that is known of its frames; its "text" is the string.
 void UstackHelper::write_stacks(BPFtrace &bpftrace)
 {
-  if (is_json(bpftrace))
-  {
-    for (auto &[id, limit] : printed_)
-    {
-      auto stack = take(ustack_json(session_, id, limit));
-      if (!stack.empty())
-        bpftrace.out_->outputstream() << stack << std::endl;
-    }
-  }
+  for (auto &stack : printed_)
+    if (!stack.empty())
+      bpftrace.out_->outputstream() << stack << std::endl;
   printed_.clear();
 }
 

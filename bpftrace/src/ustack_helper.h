@@ -47,10 +47,11 @@ private:
 
   struct ustack *session_ = nullptr;
   bool started_ = false;
-  // Stacks that were printed and not yet written as JSON objects, and those
-  // that were
-  std::vector<std::pair<uint64_t, size_t>> printed_;
-  std::set<std::pair<uint64_t, size_t>> written_;
+  bool json_ = false;
+  // JSON objects of stacks that were printed, until they are written, and the
+  // ids and texts that have theirs
+  std::vector<std::string> printed_;
+  std::set<std::pair<uint64_t, std::string>> written_;
 };
 
 // Rows whose keys read the same (the same frames, in other processes or in

@@ -31,7 +31,7 @@ struct record {
 
 #define RECORDS_SHIFT 10
 #define RECORDS_BLOCK (1u << RECORDS_SHIFT)
-#define RECORDS_MAX (1u << 30)
+#define RECORDS_MAX (1u << 24) /* of one process: 2 GB with its spans */
 #define INSTANCE_MAX ((1ULL << 52) - 1)
 
 struct record_block {

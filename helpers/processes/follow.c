@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +26,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,6 +35,9 @@
 #define LOOK_MAX_NS (2000ull * 1000 * 1000)
 #define TIMER_MS 250
 #define ROUND_PAGES 65536
+#define ROUND_EVENTS 1024
+#define BUCKETS 4096
+#define FIRST_PID_NAMESPACE 0xEFFFFFFCu /* PROC_PID_INIT_INO, include/linux/proc_ns.h */
 /* Start times come in clock ticks, file times in whole seconds on some file
  * systems, and wall clocks get adjusted. */
 #define STALE_SLACK_NS (1000ll * 1000 * 1000)
@@ -52,8 +57,10 @@ struct follow {
 	struct given *given;
 	bool off;
 	uint64_t next_instance;
-	struct space *spaces;
+	struct space *bucket[BUCKETS]; /* all, by pid; the latest life first */
+	struct space *living;          /* those that have not ended */
 	struct follow_stats stats;
+	unsigned drained;              /* events, to stop and breathe */
 
 	pthread_mutex_t lock;
 	pthread_t thread;
@@ -102,7 +109,7 @@ static void clamp(struct space *s)
 	if (!ranges)
 		return;
 	for (size_t i = 0; i < p->n_maps; i++) {
-		if (!p->maps[i].exec)
+		if (!p->maps[i].exec || mapping_is_file(&p->maps[i]))
 			continue;
 		ranges[n].start = p->maps[i].start;
 		ranges[n++].end = p->maps[i].end;
@@ -122,7 +129,11 @@ static void publish(struct follow *f, struct space *s)
 	/* A note may claim terabytes of a process that maps as much: what is done
 	 * for one process in a round, and beyond what the maps hold, is bounded.
 	 * The rest is named when printed. */
-	for (unsigned pages = 0; pages < ROUND_PAGES && s->no_room < ROUND_PAGES; pages++) {
+	if (s->no_room >= ROUND_PAGES) {
+		maps_drop_space(f->opts.maps, s->id); /* nothing stale may stay */
+		return;
+	}
+	for (unsigned pages = 0; pages < ROUND_PAGES; pages++) {
 		if (!index_next_dirty(s->index, &page, cells, &n, &page_reused))
 			break;
 		/* The maps count it too. */
@@ -236,9 +247,12 @@ static void drain(struct follow *f, struct space *s, bool final)
 		drop_reader(f, s);
 		return;
 	}
-	if (s->outside) {
+	if (s->outside && (final || d.now >= s->next_refresh)) {
 		s->outside = false;
+		d.now = now_ns();
 		follow_refresh(f, s);
+		/* Mappings without number may not take more than a share of the time. */
+		s->next_refresh = now_ns() + 8 * (now_ns() - d.now);
 	}
 	publish(f, s);
 }
@@ -259,13 +273,15 @@ static bool older_than(const struct stat *st, uint64_t mono_ns, int64_t slack)
 	return mtime + (st->st_mtim.tv_nsec ? slack : STALE_SLACK_NS) < begin;
 }
 
-static bool is_stale(const struct space *s, int fd)
+/* Was it last written before the life began, or after it ended? */
+static bool is_others(const struct space *s, int fd)
 {
 	struct stat st;
 
 	return fstat(fd, &st) == 0 &&
 	       (older_than(&st, started_at(s->process), STALE_SLACK_NS) ||
-		(s->not_before && older_than(&st, s->not_before, END_SLACK_NS)));
+		(s->not_before && older_than(&st, s->not_before, END_SLACK_NS)) ||
+		(s->not_after && !older_than(&st, s->not_after, 0)));
 }
 
 static struct given *given_for(struct follow *f, const struct process *p)
@@ -326,8 +342,8 @@ static void look(struct follow *f, struct space *s)
 		return;
 	}
 	err = process_find_notes(s->process, &place, &why);
-	if (err == 0 && !place.mapped && is_stale(s, place.fd)) {
-		tell(f, 0, "%s[%d]: %s is older than the process: not its notes",
+	if (err == 0 && !place.mapped && is_others(s, place.fd)) {
+		tell(f, 0, "%s[%d]: %s was not written in the process's life: not its notes",
 		     who(s), s->pid, place.path);
 		close(place.fd);
 	} else if (err == 0) {
@@ -357,20 +373,28 @@ static void look_again(struct follow *f, struct space *s)
 
 /* ---- spaces -------------------------------------------------------------- */
 
+static struct space **bucket_of(struct follow *f, pid_t pid)
+{
+	return &f->bucket[(unsigned)pid % BUCKETS];
+}
+
 static struct space *find_space(struct follow *f, uint64_t id)
 {
-	struct space **at = &f->spaces, *s;
+	struct space *s = *bucket_of(f, (pid_t)USTACK_SPACE_TGID(id));
 
-	/* Those asked for lately stay in front. */
-	for (; (s = *at); at = &s->next) {
-		if (s->id != id)
-			continue;
-		*at = s->next;
-		s->next = f->spaces;
-		f->spaces = s;
-		return s;
-	}
-	return NULL;
+	while (s && s->id != id)
+		s = s->next;
+	return s;
+}
+
+static void leave_living(struct follow *f, struct space *s)
+{
+	struct space **at = &f->living;
+
+	while (*at && *at != s)
+		at = &(*at)->next_living;
+	if (*at)
+		*at = s->next_living;
 }
 
 static void free_space(struct follow *f, struct space *s)
@@ -388,7 +412,7 @@ static uint64_t last_end(struct follow *f, pid_t pid)
 {
 	uint64_t last = 0;
 
-	for (struct space *s = f->spaces; s; s = s->next)
+	for (struct space *s = *bucket_of(f, pid); s; s = s->next)
 		if (s->pid == pid && s->ended && s->ended_at > last)
 			last = s->ended_at;
 	return last;
@@ -430,9 +454,9 @@ static struct space *new_space(struct follow *f, uint64_t id)
 		free_space(f, s);
 		return NULL;
 	}
-	if (f->off)
-		s->notes = SPACE_NOTES_OFF;
 	s->process = read_life(f, id);
+	if (f->off && !(s->process && given_for(f, s->process)))
+		s->notes = SPACE_NOTES_OFF;
 	if (!s->process) {
 		f->stats.unreadable++;
 	} else {
@@ -440,8 +464,10 @@ static struct space *new_space(struct follow *f, uint64_t id)
 		if (f->opts.seen)
 			f->opts.seen(f->opts.ctx, s->process);
 	}
-	s->next = f->spaces;
-	f->spaces = s;
+	s->next = *bucket_of(f, s->pid);
+	*bucket_of(f, s->pid) = s;
+	s->next_living = f->living;
+	f->living = s;
 	s->next_look = now_ns() + s->look_wait;
 	look(f, s);
 	return s;
@@ -486,13 +512,20 @@ static void end_space(struct follow *f, struct space *s, uint64_t time)
 {
 	if (s->ended)
 		return;
+	/* Its root can still be looked into: a map may have been written since
+	 * the last look. What was written after its end is another life's. */
+	s->not_after = time;
+	look(f, s);
 	drain(f, s, true);
 	if (s->reader)
 		drop_reader(f, s);
 	s->ended = true;
 	s->ended_at = time;
+	if (s->process)
+		process_let_go(s->process);
 	if (f->opts.maps)
 		maps_drop_space(f->opts.maps, s->id);
+	leave_living(f, s);
 }
 
 /* ---- the thread ---------------------------------------------------------- */
@@ -510,7 +543,9 @@ static int on_event(void *ctx, const struct ustack_event *e)
 		if (s)
 			end_space(f, s, e->time);
 	}
-	return 0;
+	/* A fork storm makes events faster than they are handled; libbpf would
+	 * go on for ever. The rest is for the next round. */
+	return ++f->drained % ROUND_EVENTS ? 0 : -EAGAIN;
 }
 
 static void read_watches(struct follow *f)
@@ -527,7 +562,7 @@ static void read_watches(struct follow *f)
 			if (e->wd == last)
 				continue;
 			last = e->wd;
-			for (struct space *s = f->spaces; s; s = s->next)
+			for (struct space *s = f->living; s; s = s->next_living)
 				if (s->watch == e->wd)
 					drain(f, s, false);
 		}
@@ -536,9 +571,7 @@ static void read_watches(struct follow *f)
 
 static void on_timer(struct follow *f)
 {
-	for (struct space *s = f->spaces; s; s = s->next) {
-		if (s->ended)
-			continue;
+	for (struct space *s = f->living; s; s = s->next_living) {
 		look_again(f, s);
 		drain(f, s, false);
 	}
@@ -549,8 +582,8 @@ static int until_next(struct follow *f)
 {
 	uint64_t now = now_ns(), next = now + TIMER_MS * 1000000ull;
 
-	for (struct space *s = f->spaces; s; s = s->next)
-		if (!s->ended && s->process && s->next_look < next)
+	for (struct space *s = f->living; s; s = s->next_living)
+		if (s->process && s->next_look < next)
 			next = s->next_look;
 	return next > now ? (int)((next - now) / 1000000) + 1 : 1;
 }
@@ -592,9 +625,36 @@ static int wait_for(struct follow *f, int fd)
 	return epoll_ctl(f->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
 }
 
+/* Give every process that is followed its two descriptors, if we may. */
+static void raise_fd_limit(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
+		l.rlim_cur = l.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &l);
+	}
+}
+
+/* BPF tells pids of the first pid namespace, /proc those of ours. */
+static bool other_pid_namespace(void)
+{
+	struct stat st;
+
+	return stat("/proc/self/ns/pid", &st) == 0 && st.st_ino != FIRST_PID_NAMESPACE;
+}
+
 int follow_start(struct follow *f, const char **why)
 {
+	sigset_t all, mine;
 	int err;
+
+	if (other_pid_namespace()) {
+		*why = "processes can't be told apart in a pid namespace of its own "
+		       "(in a container, use --pid=host)";
+		return -ENOTSUP;
+	}
+	raise_fd_limit();
 
 	err = life_start(f->opts.maps, &f->life, why);
 	if (err < 0)
@@ -606,7 +666,12 @@ int follow_start(struct follow *f, const char **why)
 	if ((err = wait_for(f, f->stop_fd)) || (err = wait_for(f, f->inotify_fd)) ||
 	    (err = wait_for(f, events_fd(f->events))))
 		return err;
+	/* Signals are the caller's: one that this thread took would interrupt no
+	 * system call of his. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &mine);
 	err = -pthread_create(&f->thread, NULL, follow_thread, f);
+	pthread_sigmask(SIG_SETMASK, &mine, NULL);
 	if (err < 0)
 		return err;
 	f->running = true;
@@ -625,7 +690,10 @@ void follow_stop(struct follow *f)
 	pthread_join(f->thread, NULL);
 	f->running = false;
 	follow_lock(f);
-	events_drain(f->events);
+	for (int round = 0; round < 64 && events_drain(f->events) == -EAGAIN; round++)
+		;
+	for (struct space *s = f->living; s; s = s->next_living)
+		s->next_look = 0; /* what came since the last look */
 	on_timer(f);
 	follow_unlock(f);
 }
@@ -685,9 +753,11 @@ void follow_free(struct follow *f)
 	follow_stop(f);
 	events_close(f->events);
 	life_stop(f->life);
-	while ((s = f->spaces)) {
-		f->spaces = s->next;
-		free_space(f, s);
+	for (size_t i = 0; i < BUCKETS; i++) {
+		while ((s = f->bucket[i])) {
+			f->bucket[i] = s->next;
+			free_space(f, s);
+		}
 	}
 	while ((g = f->given)) {
 		f->given = g->next;
@@ -738,9 +808,11 @@ void follow_stats(const struct follow *f, struct follow_stats *out)
 	struct index_stats ix;
 
 	*out = f->stats;
-	for (const struct space *s = f->spaces; s; s = s->next) {
-		index_stats(s->index, &ix);
-		out->annotations += ix.annotations;
-		out->instances += ix.instances;
+	for (size_t i = 0; i < BUCKETS; i++) {
+		for (const struct space *s = f->bucket[i]; s; s = s->next) {
+			index_stats(s->index, &ix);
+			out->annotations += ix.annotations;
+			out->instances += ix.instances;
+		}
 	}
 }

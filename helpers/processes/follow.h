@@ -37,7 +37,7 @@ struct space {
 	uint64_t changes; /* notes taken in: answers from the index may be others */
 
 	/* the follower's own */
-	struct space *next;
+	struct space *next, *next_living;
 	struct note_reader *reader;
 	int watch;          /* inotify watch or -1 */
 	uint64_t not_before; /* CLOCK_MONOTONIC ns: an older file is another life's */
@@ -45,6 +45,8 @@ struct space {
 	uint64_t next_look; /* CLOCK_MONOTONIC ns: when to look for notes again */
 	uint64_t look_wait;
 	uint32_t no_room;   /* pages that found no room in the maps */
+	uint64_t next_refresh; /* CLOCK_MONOTONIC ns: not before, for notes outside */
+	uint64_t not_after; /* CLOCK_MONOTONIC ns, 0: none: a newer file is another life's */
 	bool inherited;     /* the notes may be the parent's: found by its mappings */
 	bool outside;       /* a note lay outside the mappings known */
 };

@@ -332,6 +332,15 @@ const struct mapping *process_mapping(const struct process *p, uint64_t addr)
 	return lo < p->n_maps && p->maps[lo].start <= addr ? &p->maps[lo] : NULL;
 }
 
+void process_let_go(struct process *p)
+{
+	if (p->root_fd >= 0)
+		close(p->root_fd);
+	if (p->pid_fd >= 0)
+		close(p->pid_fd);
+	p->root_fd = p->pid_fd = -1;
+}
+
 void process_free(struct process *p)
 {
 	struct mapping_list list;
@@ -341,9 +350,6 @@ void process_free(struct process *p)
 	list = (struct mapping_list){ .maps = p->maps, .n = p->n_maps };
 	mapping_list_free(&list);
 	free(p->exe);
-	if (p->root_fd >= 0)
-		close(p->root_fd);
-	if (p->pid_fd >= 0)
-		close(p->pid_fd);
+	process_let_go(p);
 	free(p);
 }

@@ -50,7 +50,15 @@ int process_refresh(struct process *p);
 /* Is it still the process we opened (same start time, no exec since)? A
  * zombie is not alive. */
 bool process_alive(const struct process *p);
+/* Code of a file, a library's, in which no JIT writes. (Memory that JITs share
+ * between two mappings, memfd or /dev/zero, shows as a deleted file.) */
+static inline bool mapping_is_file(const struct mapping *m)
+{
+	return m->inode && m->path[0] == '/' && !m->deleted;
+}
 const struct mapping *process_mapping(const struct process *p, uint64_t addr);
+/* Keep what was read, give up the descriptors: it has ended. */
+void process_let_go(struct process *p);
 void process_free(struct process *p);
 
 /*

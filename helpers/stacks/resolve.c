@@ -76,6 +76,11 @@ static void name_instance(struct at *at, uint64_t instance, struct ustack_frame 
 		return;
 	}
 	f->instance = instance;
+	if (!e->exact && e->birth > at->head->last) {
+		/* Read after the stack was last seen: garbage with a number's form. */
+		unnamed(f, instance, USTACK_REASON_BROKEN);
+		return;
+	}
 	if (!e->exact || e->death > at->head->last) {
 		name_jit(at, e, f);
 		return;
@@ -152,6 +157,10 @@ static void name_address(struct at *at, uint64_t address, bool leaf, struct usta
 		unnamed(f, address, USTACK_REASON_LOST);
 		return;
 	}
+	/* A library mapped where a JIT's code once was: no note tells of its end. */
+	if (at->s->process && (m = process_mapping(at->s->process, addr)) &&
+	    mapping_is_file(m) && m->exec && name_native(at, addr, leaf, f) && f->function)
+		return;
 	switch (index_at(at->s->index, addr, at->head->first, at->head->last, &e)) {
 	case INDEX_FOUND:
 		name_jit(at, e, f);
