@@ -82,7 +82,8 @@ struct ustack_page_key {
 #define USTACK_TAG_SHIFT 60
 #define USTACK_TAG_NATIVE 0ULL   /* the address itself (x86-64: 57 bits at most) */
 #define USTACK_TAG_INSTANCE 1ULL /* low 52 bits: the instance */
-#define USTACK_TAG_PENDING 2ULL  /* address; code may be newer than the maps */
+#define USTACK_TAG_PENDING 2ULL  /* address; code may be newer than the maps. Not
+				  * made yet: it takes a format with counters */
 #define USTACK_TAG_BROKEN 3ULL   /* the walk was lost at this address */
 #define USTACK_TOKEN(tag, v) (((__u64)(tag) << USTACK_TAG_SHIFT) | (v))
 #define USTACK_TOKEN_TAG(t) ((__u64)(t) >> USTACK_TAG_SHIFT)

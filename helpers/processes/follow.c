@@ -28,8 +28,9 @@
 #include <sys/inotify.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "processes/times.h"
 
 #define LOOK_FIRST_NS (50ull * 1000 * 1000)
 #define LOOK_MAX_NS (2000ull * 1000 * 1000)
@@ -38,9 +39,6 @@
 #define ROUND_EVENTS 1024
 #define BUCKETS 4096
 #define FIRST_PID_NAMESPACE 0xEFFFFFFCu /* PROC_PID_INIT_INO, include/linux/proc_ns.h */
-/* Start times come in clock ticks, file times in whole seconds on some file
- * systems, and wall clocks get adjusted. */
-#define STALE_SLACK_NS (1000ll * 1000 * 1000)
 /* The end of a life is known exactly; file times lag by a tick of the kernel's. */
 #define END_SLACK_NS (20ll * 1000 * 1000)
 
@@ -69,14 +67,6 @@ struct follow {
 	struct life *life;
 	struct events *events;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
-}
 
 __attribute__((format(printf, 3, 4)))
 static void tell(struct follow *f, int level, const char *fmt, ...)
@@ -148,18 +138,6 @@ static void publish(struct follow *f, struct space *s)
 
 /* ---- reading ------------------------------------------------------------- */
 
-/* Start of the process on CLOCK_MONOTONIC; /proc counts on CLOCK_BOOTTIME. */
-static uint64_t started_at(const struct process *p)
-{
-	struct timespec boot, mono;
-	int64_t ns = (int64_t)(p->start_time * (1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK)));
-
-	clock_gettime(CLOCK_BOOTTIME, &boot);
-	clock_gettime(CLOCK_MONOTONIC, &mono);
-	ns -= (boot.tv_sec - mono.tv_sec) * 1000000000ll + (boot.tv_nsec - mono.tv_nsec);
-	return ns > 0 ? (uint64_t)ns : 0;
-}
-
 struct drain {
 	struct follow *f;
 	struct space *s;
@@ -182,7 +160,7 @@ static bool is_parents(const struct space *s, const struct note *note)
 	pid_t writer = (pid_t)note_reader_pid(s->reader);
 
 	return s->inherited && writer && s->process && writer != s->process->pid &&
-	       writer != s->process->ns_pid && note->time > started_at(s->process);
+	       writer != s->process->ns_pid && note->time > times_started(s->process);
 }
 
 static int take_note(void *ctx, const struct note *note)
@@ -233,7 +211,7 @@ static void refuse(struct follow *f, struct space *s, const char *why)
 
 static void drain(struct follow *f, struct space *s, bool final)
 {
-	struct drain d = { .f = f, .s = s, .now = now_ns() };
+	struct drain d = { .f = f, .s = s, .now = times_now() };
 	const struct note_sink sink = {
 		.note = take_note, .problem = take_problem, .ctx = &d,
 	};
@@ -249,29 +227,15 @@ static void drain(struct follow *f, struct space *s, bool final)
 	}
 	if (s->outside && (final || d.now >= s->next_refresh)) {
 		s->outside = false;
-		d.now = now_ns();
+		d.now = times_now();
 		follow_refresh(f, s);
 		/* Mappings without number may not take more than a share of the time. */
-		s->next_refresh = now_ns() + 8 * (now_ns() - d.now);
+		s->next_refresh = times_now() + 8 * (times_now() - d.now);
 	}
 	publish(f, s);
 }
 
 /* ---- finding notes ------------------------------------------------------- */
-
-/* Was the file last written before @mono_ns, and not just by @slack? */
-static bool older_than(const struct stat *st, uint64_t mono_ns, int64_t slack)
-{
-	struct timespec real, mono;
-	int64_t mtime, begin;
-
-	clock_gettime(CLOCK_REALTIME, &real);
-	clock_gettime(CLOCK_MONOTONIC, &mono);
-	begin = (int64_t)real.tv_sec * 1000000000ll + real.tv_nsec -
-		((int64_t)mono.tv_sec * 1000000000ll + mono.tv_nsec) + (int64_t)mono_ns;
-	mtime = (int64_t)st->st_mtim.tv_sec * 1000000000ll + st->st_mtim.tv_nsec;
-	return mtime + (st->st_mtim.tv_nsec ? slack : STALE_SLACK_NS) < begin;
-}
 
 /* Was it last written before the life began, or after it ended? */
 static bool is_others(const struct space *s, int fd)
@@ -279,9 +243,9 @@ static bool is_others(const struct space *s, int fd)
 	struct stat st;
 
 	return fstat(fd, &st) == 0 &&
-	       (older_than(&st, started_at(s->process), STALE_SLACK_NS) ||
-		(s->not_before && older_than(&st, s->not_before, END_SLACK_NS)) ||
-		(s->not_after && !older_than(&st, s->not_after, 0)));
+	       (times_older(&st, times_started(s->process), TIMES_SLACK_NS) ||
+		(s->not_before && times_older(&st, s->not_before, END_SLACK_NS)) ||
+		(s->not_after && !times_older(&st, s->not_after, 0)));
 }
 
 static struct given *given_for(struct follow *f, const struct process *p)
@@ -361,7 +325,7 @@ static void look(struct follow *f, struct space *s)
 /* Look at the process again, if it is time to. */
 static void look_again(struct follow *f, struct space *s)
 {
-	uint64_t now = now_ns();
+	uint64_t now = times_now();
 
 	if (s->ended || !s->process || now < s->next_look)
 		return;
@@ -468,7 +432,7 @@ static struct space *new_space(struct follow *f, uint64_t id)
 	*bucket_of(f, s->pid) = s;
 	s->next_living = f->living;
 	f->living = s;
-	s->next_look = now_ns() + s->look_wait;
+	s->next_look = times_now() + s->look_wait;
 	look(f, s);
 	return s;
 }
@@ -580,7 +544,7 @@ static void on_timer(struct follow *f)
 /* Milliseconds until some process is to be looked at again, or the timer. */
 static int until_next(struct follow *f)
 {
-	uint64_t now = now_ns(), next = now + TIMER_MS * 1000000ull;
+	uint64_t now = times_now(), next = now + TIMER_MS * 1000000ull;
 
 	for (struct space *s = f->living; s; s = s->next_living)
 		if (s->process && s->next_look < next)

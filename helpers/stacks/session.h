@@ -68,7 +68,6 @@ __attribute__((format(printf, 3, 4)))
 int ustack_fail(struct ustack *u, int err, const char *fmt, ...);
 __attribute__((format(printf, 3, 4)))
 void ustack_tell(struct ustack *u, int level, const char *fmt, ...);
-uint64_t ustack_now(void);
 
 /* A stored stack, from the kernel's map or the buried ones. 0 or -ENOENT. */
 int ustack_fetch(struct ustack *u, uint64_t id, struct ustack_stack128 *out);

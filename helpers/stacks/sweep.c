@@ -10,6 +10,7 @@
  */
 #include <stdlib.h>
 
+#include "processes/times.h"
 #include "stacks/session.h"
 
 #define CHECK_EVERY_NS (2000ull * 1000 * 1000)
@@ -38,7 +39,7 @@ static uint64_t size_of_class(const struct ustack *u, enum ustack_map which)
 bool ustack_wants_sweep(struct ustack *u)
 {
 	struct tally t = { 0 };
-	uint64_t now = ustack_now();
+	uint64_t now = times_now();
 
 	if (!u->maps || u->stopped || now < u->next_sweep_check)
 		return false;
@@ -101,7 +102,7 @@ long ustack_sweep(struct ustack *u, bool (*in_use)(void *ctx, uint64_t id), void
 
 	if (!u->maps)
 		return 0;
-	s.before = ustack_now() - FRESH_NS;
+	s.before = times_now() - FRESH_NS;
 	exhume_unused(&s);
 	maps_each_stack(u->maps, sweep_one, &s);
 	return s.dropped;

@@ -136,10 +136,10 @@ TEST_F(SessionTest, APerfMapsInstanceKeepsWhatTheKernelAnswered)
 	see(space);
 	Stack s;
 	s.tokens = { instance(code.at) };
-	s.first = ustack_now();
+	s.first = times_now();
 	append(perf_map.path, line(code.at, 0x40, "after"));
 	catch_up(space);
-	s.last = ustack_now();
+	s.last = times_now();
 	EXPECT_EQ("\nbefore [jit]\n", text(store(s)));
 	s.tokens = { instance(code.at) };
 	EXPECT_EQ("\nafter [jit]\n", text(store(s)));
@@ -174,8 +174,8 @@ struct SessionLives : SessionTest {
 	/* Until the follower's thread has done it; so long only if it never does. */
 	template <typename F> bool wait_for(F done)
 	{
-		for (uint64_t end = ustack_now() + 20000 * kMs; !done(); sched_yield())
-			if (ustack_now() > end)
+		for (uint64_t end = times_now() + 20000 * kMs; !done(); sched_yield())
+			if (times_now() > end)
 				return false;
 		return true;
 	}
@@ -206,7 +206,7 @@ TEST_F(SessionLives, AProcessThatIsGoneIsStillNamed)
 	close(fd);
 	Removed map{ process_scene::perf_map(child.pid) };
 	append(map.path, line(code.at, 0x40, "JS:*work /srv/app.js:3:10"));
-	uint64_t life = USTACK_SPACE(child.pid, ustack_now());
+	uint64_t life = USTACK_SPACE(child.pid, times_now());
 	live(life);
 	see(life);
 	uint64_t id = store_of(life, { instance(code.at, life), native(code.at + 0x10), native(lib_at + 4),
@@ -231,7 +231,7 @@ TEST_F(SessionLives, AProcessThatIsGoneIsStillNamed)
 TEST_F(SessionLives, AProcessThatCouldNotBeReadSaysSoAndIsCounted)
 {
 	Child child([] {});
-	uint64_t life = USTACK_SPACE(child.pid, ustack_now());
+	uint64_t life = USTACK_SPACE(child.pid, times_now());
 	live(life);
 	child.end();
 	uint64_t id = store_of(life, { native(code.at), native(code.at + 5), broken(0x77) });
@@ -259,7 +259,7 @@ TEST_F(SessionLives, AfterExecTheOldStacksKeepTheOldNames)
 	}
 	Removed map{ process_scene::perf_map(pid) };
 	append(map.path, line(code.at, 0x40, "before_exec"));
-	uint64_t life = USTACK_SPACE(pid, ustack_now());
+	uint64_t life = USTACK_SPACE(pid, times_now());
 	live(life);
 	see(life);
 	uint64_t old_stack = store_of(life, { instance(code.at, life), native(code.at + 8) });
@@ -267,7 +267,7 @@ TEST_F(SessionLives, AfterExecTheOldStacksKeepTheOldNames)
 	ASSERT_EQ(1, write(go[1], "", 1));
 	ASSERT_TRUE(wait_for([&] { return ended(life); })) << "exec's tracepoint tells so";
 	EXPECT_FALSE(listed(pid));
-	uint64_t next = USTACK_SPACE(pid, ustack_now());
+	uint64_t next = USTACK_SPACE(pid, times_now());
 	live(next);
 	see(next);
 	uint64_t new_stack = store_of(next, { native(code.at + 8) });
@@ -287,7 +287,7 @@ TEST_F(SessionLives, ALifeThatIsOverIsNotReadFromTheNextOne)
 	Child child([] {});
 	Removed map{ process_scene::perf_map(child.pid) };
 	append(map.path, line(code.at, 0x40, "of_the_second_life"));
-	uint64_t life = USTACK_SPACE(child.pid, ustack_now()), next = life + 1000;
+	uint64_t life = USTACK_SPACE(child.pid, times_now()), next = life + 1000;
 
 	live(next);
 	uint64_t old_stack = store_of(life, { native(code.at), native(code.at + 0x1000) });
@@ -304,7 +304,7 @@ TEST_F(SessionLives, ThePagesArePublishedAsTheFileGrows)
 	Child child([] {});
 	Removed map{ process_scene::perf_map(child.pid) };
 	append(map.path, line(code.at, 0x40, "first"));
-	uint64_t life = USTACK_SPACE(child.pid, ustack_now());
+	uint64_t life = USTACK_SPACE(child.pid, times_now());
 	live(life);
 	see(life);
 	uint64_t token = instance(code.at, life);
@@ -399,7 +399,7 @@ TEST_F(SessionSweep, ADroppedStackIsForgottenWhenNobodyNamesItTwice)
 /* A probe stores the stack first and the key afterwards. */
 TEST_F(SessionSweep, AFreshStackIsLeftAlone)
 {
-	uint64_t id = store_seen(broken(2), old, ustack_now());
+	uint64_t id = store_seen(broken(2), old, times_now());
 
 	EXPECT_EQ(0, sweep());
 	EXPECT_TRUE(stored(id));

@@ -14,6 +14,7 @@
 #include "kernel_test.h"
 
 extern "C" {
+#include "processes/times.h"
 #include "stacks/session.h"
 }
 
@@ -123,7 +124,7 @@ public:
 	struct ustack *u = nullptr;
 	std::vector<std::pair<int, std::string>> messages;
 	Removed perf_map{ process_scene::perf_map(getpid()) }; /* if a test makes one */
-	const uint64_t begin = ustack_now();
+	const uint64_t begin = times_now();
 	const uint64_t space = USTACK_SPACE(getpid(), begin);
 
 	void SetUp() override
@@ -183,7 +184,7 @@ public:
 		st.head.space = s.space ? s.space : space;
 		st.head.depth = static_cast<uint32_t>(s.tokens.size());
 		st.head.flags = s.flags;
-		st.head.first = s.first ? s.first : ustack_now();
+		st.head.first = s.first ? s.first : times_now();
 		st.head.last = s.last ? s.last : st.head.first;
 		std::copy(s.tokens.begin(), s.tokens.end(), st.token);
 		EXPECT_EQ(0, bpf_map_update_elem(ustack_map_fd(u, large ? USTACK_MAP_STACKS128 : USTACK_MAP_STACKS32),

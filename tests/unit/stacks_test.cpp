@@ -9,6 +9,7 @@
 #include "process_scene.h"
 
 extern "C" {
+#include "processes/times.h"
 #include "stacks/session.h"
 }
 
@@ -73,7 +74,7 @@ struct StacksSpec : ::testing::Test {
 	std::string name_at(uint64_t addr)
 	{
 		const struct index_entry *e = nullptr;
-		uint64_t now = ustack_now();
+		uint64_t now = times_now();
 		std::string name = "(nothing)";
 
 		follow_lock(u->follow);
