@@ -100,6 +100,8 @@ static void text_note(FILE *f, const struct note *n, bool lines)
 	case NOTE_CLOSE:
 		fputs("closed", f);
 		break;
+	default:
+		break;
 	}
 	text_time(f, n->time);
 	fputc('\n', f);

@@ -24,7 +24,17 @@ struct index;
 
 #define INDEX_ALIVE UINT64_MAX
 
-/* One instance, as it was published. */
+/* A function inlined at an entry's position: what the entry's line and column
+ * are in is the innermost one. */
+struct index_inlined {
+	const struct index_inlined *caller; /* NULL: the entry's own function */
+	struct note_str function;
+	struct note_str call_file; /* where the caller calls it; len 0: not known */
+	uint32_t call_line, call_column;
+};
+
+/* One instance, as it was published. Strings and what is pointed to are owned
+ * by the index. */
 struct index_entry {
 	uint64_t instance;
 	uint64_t start, end;   /* as born; later code may have taken parts of it */
@@ -33,6 +43,8 @@ struct index_entry {
 	struct note_str name;  /* as the producer wrote it; owned by the index */
 	struct note_str file;  /* of the line; len 0: none */
 	uint32_t line, column; /* executing position; 0: not known */
+	const struct note_about *about; /* as the note had it; NULL: it's in the name */
+	const struct index_inlined *inlined; /* innermost; NULL: nothing was inlined here */
 	bool exact;            /* birth is the producer's time, not the reader's */
 };
 
@@ -54,7 +66,8 @@ void index_free(struct index *ix);
  *
  * The same note again (address, size, name, lines) over code that is alive and
  * whole changes nothing. A NOTE_MOVE of code that the index does not know is
- * counted in index_stats and changes nothing.
+ * counted in index_stats and changes nothing. NOTE_UNLOAD and NOTE_RESET end
+ * lives at the note's time.
  */
 int index_add(struct index *ix, const struct note *note, uint64_t now);
 
@@ -98,6 +111,14 @@ enum index_answer index_at(const struct index *ix, uint64_t addr, uint64_t first
 enum index_answer index_over(const struct index *ix, uint64_t start, uint64_t end,
 			     uint64_t first, uint64_t last,
 			     const struct index_entry **out);
+
+/*
+ * Forget history: what had died before @time is not answered for any more, as if
+ * it had never been (INDEX_NOTHING or a later instance; index_instance() NULL),
+ * and its memory, names included, is given back. What is alive, or was at @time,
+ * stays. So a file of any length costs what is alive of it.
+ */
+int index_forget(struct index *ix, uint64_t time);
 
 struct index_stats {
 	uint64_t annotations; /* notes taken in */

@@ -338,7 +338,7 @@ static int drain_format(struct note_reader *r)
 		return perfmap_drain(r);
 	case NOTE_FORMAT_JITDUMP:
 		return jitdump_drain(r);
-	case NOTE_FORMAT_UNKNOWN:
+	default:
 		break;
 	}
 	return 0;
@@ -401,6 +401,10 @@ const char *note_format_name(enum note_format f)
 		return "perf map";
 	case NOTE_FORMAT_JITDUMP:
 		return "jitdump";
+	case NOTE_FORMAT_USTACK:
+		return "ustack notes";
+	case NOTE_FORMAT_SECTION:
+		return "ustack notes of a section";
 	case NOTE_FORMAT_UNKNOWN:
 		break;
 	}
@@ -422,6 +426,8 @@ const char *note_problem_name(enum note_problem p)
 		return "orphan";
 	case NOTE_SHRUNK:
 		return "file shrunk";
+	case NOTE_LOST:
+		return "lost";
 	case NOTE_PROBLEM_MAX:
 		break;
 	}

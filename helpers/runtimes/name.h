@@ -20,14 +20,6 @@ enum code_kind { /* closed list, DESIGN.md section 7 */
 	KIND_INTERP,
 };
 
-enum code_tier {
-	TIER_UNKNOWN,
-	TIER_INTERPRETED, /* V8 Ignition, "~" */
-	TIER_BASELINE,    /* V8 Sparkplug, "^" */
-	TIER_MID,         /* V8 Maglev, "+" */
-	TIER_OPTIMIZED,   /* V8 TurboFan, "*" */
-};
-
 /* All strings point into the name that was parsed (or are static). */
 struct code_name {
 	struct note_str function; /* never empty: "(anonymous)" if the runtime gave none */
