@@ -2,7 +2,8 @@
 /*
  * ustack notes, for runtimes: how a JIT tells tracers which instructions belong
  * to which function, file and line. This one header is all that is needed:
- * C99 or C++, Linux, gcc or clang, no library.
+ * C99 or C++, Linux, gcc or clang, no library. (In the source tree the
+ * implementation is in helpers/writer/; the build puts it in here.)
  *
  *     #define _GNU_SOURCE
  *     #define USTACK_NOTES_IMPLEMENTATION     // in one source file
@@ -58,10 +59,10 @@ extern "C" {
 #define USTACK_NOTES_NAMESZ 7u
 #define USTACK_NOTES_FIRST 124u        /* offset of the first note, INFO */
 #define USTACK_NOTES_CHUNKS 4092u      /* offset of the first chunk */
-#define USTACK_NOTES_CHUNK 65536u      /* bytes; a record too large for one has n of them */
+#define USTACK_NOTES_CHUNK 65536u      /* bytes */
 #define USTACK_NOTES_HEAD 20u          /* bytes of a note before its body */
 #define USTACK_NOTES_DESC(body) ((((uint32_t)(body) + 3u) & ~7u) + 4u) /* least descsz */
-#define USTACK_NOTES_RECORD_MAX (16u << 20) /* bytes of one note, all in all */
+#define USTACK_NOTES_RECORD_MAX USTACK_NOTES_CHUNK /* bytes of one note, all in all */
 #define USTACK_NOTES_SECTION ".note.ustack"
 /* Base name of the file, or of the memfd: tracers look for it among mappings. */
 #define USTACK_NOTES_FILE_NAME "ustack-notes"
@@ -69,17 +70,18 @@ extern "C" {
 #define USTACK_NOTES_MAJOR 1u /* readers refuse others */
 #define USTACK_NOTES_MINOR 0u /* what a reader need not know of to read right */
 
-/* Types. Readers step over those that they don't know. */
+/* Types. Readers step over those that they don't know. (Small numbers have meanings
+ * of their own to tools that do not look at the owner.) */
 enum ustack_notes_type {
-	USTACK_NOTES_PAD = 1,       /* free room; body: anything */
-	USTACK_NOTES_INFO = 2,      /* struct ustack_notes_info; the first note */
-	USTACK_NOTES_STRING = 3,    /* struct ustack_notes_string_record */
-	USTACK_NOTES_CODE = 4,      /* struct ustack_notes_code_record */
-	USTACK_NOTES_UNLOAD = 5,    /* struct ustack_notes_range_record */
-	USTACK_NOTES_MOVE = 6,      /* struct ustack_notes_range_record */
-	USTACK_NOTES_RESET = 7,     /* struct ustack_notes_event */
-	USTACK_NOTES_SUCCESSOR = 8, /* struct ustack_notes_successor_record */
-	USTACK_NOTES_CLOSE = 9,     /* struct ustack_notes_event */
+	USTACK_NOTES_PAD = 0x101,       /* free room; body: anything */
+	USTACK_NOTES_INFO = 0x102,      /* struct ustack_notes_info; the first note */
+	USTACK_NOTES_STRING = 0x103,    /* struct ustack_notes_string_record */
+	USTACK_NOTES_CODE = 0x104,      /* struct ustack_notes_code_record */
+	USTACK_NOTES_UNLOAD = 0x105,    /* struct ustack_notes_range_record */
+	USTACK_NOTES_MOVE = 0x106,      /* struct ustack_notes_range_record */
+	USTACK_NOTES_RESET = 0x107,     /* struct ustack_notes_event */
+	USTACK_NOTES_SUCCESSOR = 0x108, /* struct ustack_notes_successor_record */
+	USTACK_NOTES_CLOSE = 0x109,     /* struct ustack_notes_event */
 };
 
 enum ustack_notes_clock {
@@ -156,39 +158,43 @@ enum ustack_notes_unwind {
 	USTACK_NOTES_UNWIND_EH_FRAME,      /* .eh_frame and .eh_frame_hdr are in the record */
 };
 
-/* Followed by n_lines lines, n_scopes scopes, unwind_size bytes padded to 8, then
- * the bytes of the strings that are in the record: function, file, map; of each
- * scope: function, call_file; of each line: file. */
+/*
+ * Followed by, in this order and without gaps: struct ustack_notes_unwind_record if
+ * `unwind` is FIXED or EH_FRAME, and its data; n_scopes scopes; n_files struct
+ * ustack_notes_str; lines_size bytes of lines; the bytes of the strings that are in
+ * the record: function, file, map; of each scope function, call_file; the files.
+ *
+ * A line is: ULEB128 (what is added to the offset of the line before << 2 | has file
+ * << 1 | has scope); SLEB128 what is added to the line number of the line before (of
+ * the first: to `line`); ULEB128 column; if it has them, ULEB128 file and ULEB128
+ * scope. File and scope that it doesn't have are those of the line before (of the
+ * first: 0). File 0 is the code's own, k the k-th of the record.
+ */
 struct ustack_notes_code_record {
 	struct ustack_notes_event event;
 	uint64_t start, size;
-	uint32_t flags;      /* enum ustack_notes_code_flags */
 	uint32_t line, column; /* where the function is defined; 0: not known */
-	uint32_t n_lines, n_scopes;
-	uint32_t unwind_size;
-	char kind[8];        /* [a-z0-9_-], NUL-padded; empty: "jit" */
-	uint8_t tier;        /* enum ustack_notes_tier */
-	uint8_t unwind;      /* enum ustack_notes_unwind */
-	uint16_t reserved;
-	int32_t fp_offset;   /* FIXED: the caller's frame pointer is at CFA + this; 0: not saved */
-	uint32_t cfa_offset; /* FIXED */
-	uint32_t hdr_size;   /* EH_FRAME: the last so many bytes are .eh_frame_hdr */
+	uint32_t n_lines, lines_size;
+	uint16_t flags;        /* enum ustack_notes_code_flags */
+	uint16_t n_files, n_scopes;
+	uint8_t tier;          /* enum ustack_notes_tier */
+	uint8_t unwind;        /* enum ustack_notes_unwind */
+	char kind[8];          /* [a-z0-9_-], NUL-padded; empty: "jit" */
 	struct ustack_notes_str function, file, map;
 };
 
-struct ustack_notes_line_record {
-	uint32_t offset; /* from `start`; rising; the line holds up to the next one */
-	uint32_t line;   /* 1-based; 0: no source line */
-	uint32_t column; /* 1-based; 0: not known */
-	uint32_t scope;  /* 0: the function itself; k: the k-th scope */
-	struct ustack_notes_str file; /* len 0: the code's file (of scope 0); else not known */
+struct ustack_notes_unwind_record {
+	uint32_t cfa_offset; /* FIXED: from sp */
+	int32_t fp_offset;   /* FIXED: the caller's frame pointer is at CFA + this; 0: not saved */
+	uint32_t size;       /* EH_FRAME: bytes of data that follow, padded to a multiple of 8 */
+	uint32_t hdr_size;   /* the last so many of them are .eh_frame_hdr */
 };
 
 struct ustack_notes_scope_record {
 	uint32_t parent; /* a lower number than its own; 0: the function itself */
 	uint32_t call_line, call_column; /* where the parent calls it; 0: not known */
 	uint32_t reserved;
-	struct ustack_notes_str function, call_file;
+	struct ustack_notes_str function, call_file; /* call_file of len 0: not known */
 };
 
 struct ustack_notes_range_record { /* UNLOAD, MOVE */
@@ -211,8 +217,8 @@ struct ustack_notes_successor_record {
 #endif
 USTACK_NOTES_ASSERT_(sizeof(struct ustack_notes_info) == 152, "layout of the file");
 USTACK_NOTES_ASSERT_(offsetof(struct ustack_notes_info, next_seq) == 120, "layout of the file");
-USTACK_NOTES_ASSERT_(sizeof(struct ustack_notes_code_record) == 104, "layout of the file");
-USTACK_NOTES_ASSERT_(sizeof(struct ustack_notes_line_record) == 24, "layout of the file");
+USTACK_NOTES_ASSERT_(sizeof(struct ustack_notes_code_record) == 88, "layout of the file");
+USTACK_NOTES_ASSERT_(sizeof(struct ustack_notes_unwind_record) == 16, "layout of the file");
 USTACK_NOTES_ASSERT_(sizeof(struct ustack_notes_scope_record) == 32, "layout of the file");
 USTACK_NOTES_ASSERT_(sizeof(struct ustack_notes_range_record) == 40, "layout of the file");
 USTACK_NOTES_ASSERT_((USTACK_NOTES_FIRST + USTACK_NOTES_HEAD) % 8 == 0, "bodies are aligned");
@@ -237,7 +243,8 @@ struct ustack_notes_opts {
 	/* Tell of all code that is live, by ustack_notes_code() with RUNDOWN. Called
 	 * when the file was opened, and for a successor when it is full; in the thread
 	 * that opened or filled it, with nothing of the writer's locked: others go on
-	 * writing meanwhile. NULL: when the file is full, records are lost (counted). */
+	 * writing meanwhile. Not called in a forked child, whose parent's file has told of
+	 * it all. NULL: when the file is full, records are lost (counted). */
 	void (*rundown)(void *ctx, struct ustack_notes *notes);
 	void *ctx;
 };
@@ -253,7 +260,7 @@ struct ustack_notes_scope { /* a function inlined into the code */
 	uint32_t parent;       /* 0, or 1 + the index of a scope before this one */
 	uint32_t call_line, call_column;
 	const char *function;
-	const char *call_file; /* NULL: the code's file (parent 0), else not known */
+	const char *call_file; /* NULL: not known */
 };
 
 struct ustack_notes_code {
@@ -284,10 +291,15 @@ struct ustack_notes_code {
  * memfd_create, open, mmap and fallocate said. Not for signal handlers.
  */
 int ustack_notes_open(const struct ustack_notes_opts *opts, struct ustack_notes **out);
-/* The code is there and not callable yet. 0; -EINVAL: it makes no sense (empty,
- * wraps, lines out of order, parents that are not before their scope);
- * -E2BIG: more than USTACK_NOTES_RECORD_MAX; -ENOSPC: the file is full, the record is
- * lost and counted. */
+/*
+ * The code is there and not callable yet. More lines than one record holds are
+ * spread over several, of a stretch of the instructions each. 0 or, with the
+ * record lost and counted unless it is -EINVAL:
+ * -EINVAL: it makes no sense (empty, wraps, lines out of order, parents that are not
+ * before their scope, a kind that is none); -E2BIG: more than
+ * USTACK_NOTES_RECORD_MAX even so; -ENOSPC, -EFBIG: the file is full; -EAGAIN: 64 other
+ * threads are writing at this moment; -EBADF: a forked child could open no file.
+ */
 int ustack_notes_code(struct ustack_notes *notes, const struct ustack_notes_code *code);
 /* No instruction of [start, start + size) will run again; call before the memory
  * is given away or written to. Errors as above, also below. */
@@ -302,6 +314,8 @@ int ustack_notes_on(const struct ustack_notes *notes);
 int ustack_notes_fd(const struct ustack_notes *notes);
 /* End in good order. No other thread may still use @notes. */
 void ustack_notes_close(struct ustack_notes *notes);
+
+/* @IMPLEMENTATION@ (helpers/writer/amalgamate) */
 
 #ifdef __cplusplus
 }
