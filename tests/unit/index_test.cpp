@@ -28,6 +28,7 @@ struct Line {
 	uint64_t addr;
 	uint32_t line, column;
 	std::string file;
+	uint32_t scope = 0;
 };
 
 struct Change {
@@ -49,7 +50,7 @@ public:
 	{
 		std::vector<note_line> l;
 		for (const auto &x : lines)
-			l.push_back({ x.addr, x.line, x.column, { x.file.data(), x.file.size() } });
+			l.push_back({ x.addr, x.line, x.column, x.scope, { x.file.data(), x.file.size() } });
 		note n = {};
 		n.type = type;
 		n.time = time;
