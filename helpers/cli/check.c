@@ -100,7 +100,9 @@ static int run(const char *arg)
 		return EXIT_UNREADABLE;
 	c.path = s.path;
 	progress_start(&c.progress, s.size);
-	n = note_reader_drain(s.reader, &sink, true);
+	do
+		n = note_reader_drain(s.reader, &sink, true);
+	while (n >= 0 && note_reader_more(s.reader));
 	progress_end(&c.progress);
 	if (n < 0) {
 		const char *why = note_reader_why(s.reader);

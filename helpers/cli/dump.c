@@ -100,7 +100,14 @@ static void text_note(FILE *f, const struct note *n, bool lines)
 	case NOTE_CLOSE:
 		fputs("closed", f);
 		break;
-	default:
+	case NOTE_UNLOAD:
+		fprintf(f, "%" PRIx64 "-%" PRIx64 " unloaded", n->addr, n->addr + n->size);
+		break;
+	case NOTE_RESET:
+		fputs("all unloaded", f);
+		break;
+	case NOTE_SUCCESSOR:
+		fputs("goes on in another file", f);
 		break;
 	}
 	text_time(f, n->time);
@@ -135,11 +142,14 @@ static void json_code(FILE *f, const struct note *n, bool lines)
 
 static void json_note(FILE *f, const struct note *n, bool lines)
 {
-	static const char *const types[] = { "code", "move", "close" };
+	static const char *const types[] = {
+		[NOTE_CODE] = "code", [NOTE_MOVE] = "move", [NOTE_CLOSE] = "close",
+		[NOTE_UNLOAD] = "unload", [NOTE_RESET] = "reset", [NOTE_SUCCESSOR] = "successor",
+	};
 
 	fprintf(f, "{\"type\":\"%s\",\"offset\":%" PRIu64 ",\"time\":%" PRIu64, types[n->type],
 		n->offset, n->time);
-	if (n->type != NOTE_CLOSE)
+	if (n->type == NOTE_CODE || n->type == NOTE_MOVE || n->type == NOTE_UNLOAD)
 		fprintf(f, ",\"start\":\"0x%" PRIx64 "\",\"end\":\"0x%" PRIx64 "\"", n->addr,
 			n->addr + n->size);
 	if (n->type == NOTE_MOVE)
@@ -182,7 +192,9 @@ static int run(struct dump *d, const char *arg)
 		return EXIT_UNREADABLE;
 	d->path = s.path;
 	progress_start(&d->progress, s.size);
-	n = note_reader_drain(s.reader, &sink, true);
+	do
+		n = note_reader_drain(s.reader, &sink, true);
+	while (n >= 0 && note_reader_more(s.reader));
 	progress_end(&d->progress);
 	if (n < 0 && !ferror(d->out)) {
 		const char *why = note_reader_why(s.reader);

@@ -73,15 +73,16 @@ extern "C" {
 /* Types. Readers step over those that they don't know. (Small numbers have meanings
  * of their own to tools that do not look at the owner.) */
 enum ustack_notes_type {
-	USTACK_NOTES_PAD = 0x101,       /* free room; body: anything */
-	USTACK_NOTES_INFO = 0x102,      /* struct ustack_notes_info; the first note */
-	USTACK_NOTES_STRING = 0x103,    /* struct ustack_notes_string_record */
-	USTACK_NOTES_CODE = 0x104,      /* struct ustack_notes_code_record */
-	USTACK_NOTES_UNLOAD = 0x105,    /* struct ustack_notes_range_record */
-	USTACK_NOTES_MOVE = 0x106,      /* struct ustack_notes_range_record */
-	USTACK_NOTES_RESET = 0x107,     /* struct ustack_notes_event */
-	USTACK_NOTES_SUCCESSOR = 0x108, /* struct ustack_notes_successor_record */
-	USTACK_NOTES_CLOSE = 0x109,     /* struct ustack_notes_event */
+	USTACK_NOTES_PAD = 0x5501,       /* free room; body: anything */
+	USTACK_NOTES_INFO = 0x5502,      /* struct ustack_notes_info; the first note */
+	USTACK_NOTES_STRING = 0x5503,    /* struct ustack_notes_string_record */
+	USTACK_NOTES_CODE = 0x5504,      /* struct ustack_notes_code_record */
+	USTACK_NOTES_UNLOAD = 0x5505,    /* struct ustack_notes_range_record */
+	USTACK_NOTES_MOVE = 0x5506,      /* struct ustack_notes_range_record */
+	USTACK_NOTES_RESET = 0x5507,     /* struct ustack_notes_event */
+	USTACK_NOTES_SUCCESSOR = 0x5508, /* struct ustack_notes_successor_record */
+	USTACK_NOTES_CLOSE = 0x5509,     /* struct ustack_notes_event */
+	USTACK_NOTES_END = 0x550a,       /* what was a PAD: no record will come here any more */
 };
 
 enum ustack_notes_clock {

@@ -303,6 +303,7 @@ static int read_record(struct note_reader *r, const struct record *rec)
 	case RECORD_DEBUG:
 		return read_debug(r, rec);
 	case RECORD_CLOSE:
+		r->jd.closed = true;
 		return reader_hand(r, &close);
 	case RECORD_UNWIND:
 		return 0; /* nothing reads it yet; it may stand between lines and code */
@@ -439,9 +440,9 @@ int jitdump_drain(struct note_reader *r)
 		rc = jitdump_header(r);
 	if (rc < 0 || !r->jd.header_done)
 		return rc;
-	while (r->off < r->size && (rc = step(r)) > 0)
+	while (r->off < r->size && !reader_spent(r) && (rc = step(r)) > 0)
 		;
-	if (rc >= 0 && r->final && r->off >= r->size)
+	if (rc >= 0 && r->final && !r->more && r->off >= r->size)
 		drop_debug(r, "debug info without its code: the file ends");
 	return rc < 0 ? rc : 0;
 }

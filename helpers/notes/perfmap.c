@@ -79,7 +79,7 @@ static int take_line(struct note_reader *r, const char *s, size_t len)
 
 int perfmap_drain(struct note_reader *r)
 {
-	while (r->off < r->size) {
+	while (r->off < r->size && !reader_spent(r)) {
 		const char *s, *nl;
 		const uint8_t *p;
 		ssize_t n;

@@ -60,12 +60,68 @@ enum bias {
 
 struct jitdump {
 	bool header_done;
+	bool closed;   /* there was a CLOSE */
 	bool scanning; /* lost the thread: look for the next sound record */
 	uint64_t last_time;
 	struct debug_info debug;
 	enum bias bias;
 	struct line_table table;
 };
+
+/* ---- ustack notes: see ustack.c --------------------------------------------- */
+
+/* A stretch of the file in which records may still come: a chunk, as a rule. */
+struct chunk {
+	uint64_t off, end; /* what is not read yet */
+	uint64_t seq;      /* of the record at `off`; UINT64_MAX: none to hand now */
+	uint8_t *buf;      /* bytes [off at reading, end); NULL: not read */
+	uint64_t buf_off;
+	uint32_t type, size; /* of the note at `off`: with its head */
+	bool done;
+};
+
+/* The parts of one record of code, in arrays that are used again. */
+struct record_parts {
+	struct note_about about;
+	struct note_line *lines;
+	struct note_scope *scopes;
+	struct note_str *files;
+	size_t cap_lines, cap_scopes, cap_files;
+	char *text; /* strings that the record only refers to */
+	size_t cap_text, len_text;
+};
+
+#define STRING_CACHE 64
+
+struct ustack_state {
+	bool header_done, closed, drained;
+	uint64_t opened;    /* tells this file from another in its place */
+	uint64_t base;      /* of string references */
+	uint64_t bias;      /* a section's: added to addresses */
+	uint64_t frontier;  /* where the next chunk begins */
+	uint32_t chunk_size;
+	struct chunk *open; /* those looked at before, and not done */
+	size_t n_open, cap_open;
+	uint64_t next_seq, published, reused, lost; /* as the file said last */
+	uint64_t filesz;
+	uint64_t events;    /* records with a seq that were seen */
+	uint64_t missing;   /* reported as lost for a gap in the numbers */
+	uint32_t parent;
+	uint16_t major, machine;
+	uint8_t clock;
+	char runtime[33], version[33];
+	struct record_parts parts;
+	struct {
+		uint64_t off; /* of the note; 0: free */
+		uint32_t len;
+		char *s;
+	} cache[STRING_CACHE];
+};
+
+/* ---- all formats ------------------------------------------------------------ */
+
+/* So many bytes of a file are read in one drain. */
+#define DRAIN_BYTES (16ull << 20)
 
 struct note_reader {
 	int fd;
@@ -88,11 +144,14 @@ struct note_reader {
 	size_t head_len, tail_len;
 
 	const struct note_sink *sink; /* during a drain only */
+	uint64_t work;  /* bytes read in this drain */
+	bool more;      /* the last drain stopped for its bound */
 	bool final;
 	long handed;
 
 	bool skip_line; /* perf map: inside a line that is given up */
 	struct jitdump jd;
+	struct ustack_state us;
 };
 
 /*
@@ -110,9 +169,34 @@ int reader_read_at(struct note_reader *r, uint64_t off, void *to, size_t len);
 uint64_t reader_skip_hole(struct note_reader *r, uint64_t off);
 /* Count a problem and tell the sink. */
 void reader_problem(struct note_reader *r, enum note_problem p, uint64_t offset, const char *what);
+/* Count @n lost records, and tell the sink once. */
+void reader_lost(struct note_reader *r, uint64_t n, const char *what);
 /* Check the range, hand the note to the sink. 0 or the sink's errno. A note
  * with a bad range is counted, not handed. */
 int reader_hand(struct note_reader *r, const struct note *n);
+
+/* Has this drain done its share? Then it stops where it is, and says so. */
+bool reader_spent(struct note_reader *r);
+
+/* 1: the first bytes of an ELF file. 0: too few to tell. -1: something else. */
+int unotes_magic(const uint8_t *p, size_t len);
+/* Which of the two it is, and its header. 0 or negative errno; the format stays
+ * unknown while the file has not been written so far. */
+int unotes_header(struct note_reader *r);
+int unotes_drain(struct note_reader *r);
+/* Is it still the file that was read? */
+bool unotes_is_same(struct note_reader *r);
+void unotes_reset(struct ustack_state *us);
+void unotes_free(struct ustack_state *us);
+/* The section's place in the ELF file: 0, -ENOENT, or -EBADMSG. */
+int section_find(struct note_reader *r, uint64_t *off, uint64_t *size);
+int section_drain(struct note_reader *r);
+/*
+ * The record of @type with this body, at @off, as a note to @sink. 0, or the sink's
+ * errno; what is wrong with the record is counted, and it is not handed then.
+ */
+int unotes_record(struct note_reader *r, uint64_t off, uint32_t type, const uint8_t *body, size_t len);
+void record_parts_free(struct record_parts *p);
 
 /* One line "START SIZE name", without its newline. False if it is not one. */
 bool perfmap_line(const char *s, size_t len, struct note *out);

@@ -91,6 +91,7 @@ ssize_t reader_window(struct note_reader *r, uint64_t off, size_t want, const ui
 	if (n < 0)
 		return n;
 	r->buf_len += (size_t)n;
+	r->work += (uint64_t)n;
 	if ((size_t)n < fill) /* it shrank meanwhile: the next drain will see to that */
 		r->size = off + r->buf_len;
 	*p = r->buf;
@@ -110,9 +111,22 @@ int reader_read_at(struct note_reader *r, uint64_t off, void *to, size_t len)
 {
 	ssize_t n = pread_all(r->fd, to, len, off);
 
+	r->work += len;
 	if (n < 0)
 		return (int)n;
 	return (size_t)n == len ? 0 : -ENODATA;
+}
+
+bool reader_spent(struct note_reader *r)
+{
+	r->more = r->work >= DRAIN_BYTES;
+	return r->more;
+}
+
+void reader_lost(struct note_reader *r, uint64_t n, const char *what)
+{
+	reader_problem(r, NOTE_LOST, 0, what);
+	r->stats.problems[NOTE_LOST] += n - 1;
 }
 
 void reader_problem(struct note_reader *r, enum note_problem p, uint64_t offset, const char *what)
@@ -138,8 +152,10 @@ int reader_hand(struct note_reader *r, const struct note *n)
 	const char *bad = NULL;
 	int rc;
 
-	if (n->type != NOTE_CLOSE)
+	if (n->type == NOTE_CODE || n->type == NOTE_MOVE)
 		bad = bad_range(n->addr, n->size);
+	else if (n->type == NOTE_UNLOAD && (!n->size || n->addr + n->size < n->addr))
+		bad = "what was unloaded is empty, or wraps";
 	if (!bad && n->type == NOTE_MOVE)
 		bad = bad_range(n->old_addr, n->size);
 	if (bad) {
@@ -197,7 +213,7 @@ static int sniff_perfmap(struct note_reader *r, const char *s, size_t len)
 	}
 	if (!lines && len < SNIFF_BYTES && perfmap_begins(s, len))
 		return 0; /* the first line is still being written */
-	return refuse(r, -EBADMSG, "neither a perf map nor a jitdump");
+	return refuse(r, -EBADMSG, "neither a perf map, a jitdump nor ustack notes");
 }
 
 /* Leaves the format unknown, and returns 0, while there is too little to tell. */
@@ -216,6 +232,9 @@ static int sniff(struct note_reader *r)
 		r->format = NOTE_FORMAT_JITDUMP;
 	if (magic >= 0)
 		return 0;
+	magic = unotes_magic(p, (size_t)n);
+	if (magic >= 0)
+		return magic > 0 ? unotes_header(r) : 0;
 	return sniff_perfmap(r, (const char *)p, (size_t)n);
 }
 
@@ -228,6 +247,8 @@ static int look(struct note_reader *r)
 	if (fstat(r->fd, &st))
 		return -errno;
 	r->size = (uint64_t)st.st_size;
+	if (r->format == NOTE_FORMAT_USTACK) /* its records move no bytes, but pads become records */
+		return !unotes_is_same(r);
 	if (r->size < r->off)
 		return 1;
 	if (reader_read_at(r, 0, now, r->head_len) ||
@@ -261,6 +282,7 @@ static void start_anew(struct note_reader *r)
 	r->skip_line = false;
 	r->why = "";
 	jitdump_reset(&r->jd);
+	unotes_reset(&r->us);
 }
 
 /* A tracer follows many files and most are idle: nothing is kept for them. */
@@ -316,6 +338,7 @@ int note_reader_open(int fd, struct note_reader **out, const char **why)
 fail:
 	if (r) {
 		jitdump_free(&r->jd);
+		unotes_free(&r->us);
 		free(r->buf);
 		free(r);
 	}
@@ -338,10 +361,25 @@ static int drain_format(struct note_reader *r)
 		return perfmap_drain(r);
 	case NOTE_FORMAT_JITDUMP:
 		return jitdump_drain(r);
-	default:
+	case NOTE_FORMAT_USTACK:
+		return unotes_drain(r);
+	case NOTE_FORMAT_SECTION:
+		return section_drain(r);
+	case NOTE_FORMAT_UNKNOWN:
 		break;
 	}
 	return 0;
+}
+
+/* What is left behind the last record, and will not become one any more. */
+static void tell_torn(struct note_reader *r)
+{
+	if (r->format != NOTE_FORMAT_PERFMAP && r->format != NOTE_FORMAT_JITDUMP)
+		return;
+	if (r->off >= r->size || r->jd.scanning || r->skip_line || r->torn == r->off + 1)
+		return;
+	r->torn = r->off + 1;
+	reader_problem(r, NOTE_TORN, r->off, "the file ends inside a record");
 }
 
 long note_reader_drain(struct note_reader *r, const struct note_sink *sink, bool final)
@@ -351,6 +389,7 @@ long note_reader_drain(struct note_reader *r, const struct note_sink *sink, bool
 	r->sink = sink;
 	r->final = final;
 	r->handed = 0;
+	r->more = false;
 	r->buf_len = 0; /* what it held of an unfinished tail may have changed */
 	rc = look(r);
 	if (rc > 0) {
@@ -358,20 +397,66 @@ long note_reader_drain(struct note_reader *r, const struct note_sink *sink, bool
 		start_anew(r);
 		rc = 0;
 	}
+	r->work = 0;
 	if (!rc)
 		rc = drain_format(r);
-	if (!rc && final && r->off < r->size && !r->jd.scanning && !r->skip_line &&
-	    r->torn != r->off + 1) {
-		r->torn = r->off + 1;
-		reader_problem(r, NOTE_TORN, r->off, "the file ends inside a record");
-	}
+	if (!rc && final && !r->more)
+		tell_torn(r);
 	r->stats.bytes = r->off;
-	remember(r);
+	if (r->format != NOTE_FORMAT_USTACK)
+		remember(r);
 	give_back(r);
 	r->sink = NULL;
 	if (rc && !r->why[0])
 		r->why = "the file cannot be read";
 	return rc ? rc : r->handed;
+}
+
+bool note_reader_more(const struct note_reader *r)
+{
+	return r->more;
+}
+
+int note_reader_open_section(int fd, uint64_t bias, struct note_reader **out, const char **why)
+{
+	const char *text = NULL;
+	int rc = note_reader_open(fd, out, &text);
+
+	if (!rc && (*out)->format != NOTE_FORMAT_SECTION) {
+		note_reader_close(*out);
+		*out = NULL;
+		rc = -ENOENT;
+		text = "no section .note.ustack";
+	}
+	if (rc == -EBADMSG)
+		rc = -ENOENT;
+	if (!rc)
+		(*out)->us.bias = bias;
+	if (why)
+		*why = text;
+	return rc;
+}
+
+void note_reader_info(const struct note_reader *r, struct note_file_info *out)
+{
+	const struct ustack_state *us = &r->us;
+	bool ours = r->format == NOTE_FORMAT_USTACK;
+
+	*out = (struct note_file_info){
+		.format = r->format,
+		.version = ours ? us->major : r->format == NOTE_FORMAT_JITDUMP,
+		.pid = r->pid,
+		.parent = us->parent,
+		.machine = r->format == NOTE_FORMAT_JITDUMP ? 62 /* EM_X86_64; others are refused */
+							     : us->machine,
+		.clock = ours || r->format == NOTE_FORMAT_JITDUMP ? "CLOCK_MONOTONIC" : "none",
+		.runtime = us->runtime,
+		.runtime_version = us->version,
+		.published = us->published,
+		.reused = us->reused,
+		.lost = us->lost,
+		.closed = us->closed || r->jd.closed,
+	};
 }
 
 enum note_format note_reader_format(const struct note_reader *r)
@@ -439,6 +524,7 @@ void note_reader_close(struct note_reader *r)
 	if (!r)
 		return;
 	jitdump_free(&r->jd);
+	unotes_free(&r->us);
 	free(r->buf);
 	close(r->fd);
 	free(r);

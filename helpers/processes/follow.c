@@ -175,7 +175,7 @@ static int take_note(void *ctx, const struct note *note)
 	err = index_add(s->index, note, d->now);
 	if (err < 0)
 		d->f->stats.no_memory++;
-	if (s->process && !s->outside)
+	if (s->process && !s->outside && (note->type == NOTE_CODE || note->type == NOTE_MOVE))
 		s->outside = !mapped_exec(s->process, note->addr) ||
 			     !mapped_exec(s->process, note->addr + note->size - 1);
 	return 0;
@@ -219,7 +219,9 @@ static void drain(struct follow *f, struct space *s, bool final)
 
 	if (!s->reader)
 		return;
-	n = note_reader_drain(s->reader, &sink, final);
+	do
+		n = note_reader_drain(s->reader, &sink, final);
+	while (n >= 0 && note_reader_more(s->reader));
 	if (n == -ENOTSUP || n == -EBADMSG) {
 		refuse(f, s, note_reader_why(s->reader));
 		drop_reader(f, s);

@@ -146,7 +146,7 @@ TEST_F(cli, check_of_a_sound_file)
 TEST_F(cli, what_cannot_be_read_is_exit_code_2_with_the_reason)
 {
 	ASSERT_EQ(mkfifo((dir + "/fifo").c_str(), 0600), 0);
-	file("elf", string("\x7f" "ELF", 4) + string(100, '\0'));
+	file("elf", string("\x7f" "ELF\2\1\1", 7) + string(100, '\0'));
 	jitdump_header arm;
 	arm.mach = 183;
 	file("arm.dump", jitdump(arm).bytes);
@@ -155,7 +155,7 @@ TEST_F(cli, what_cannot_be_read_is_exit_code_2_with_the_reason)
 		     { dir + "/fifo", "not a regular file" },
 		     { "/dev/null", "not a regular file" },
 		     { dir + "/none", "No such file or directory" },
-		     { dir + "/elf", "neither a perf map nor a jitdump" },
+		     { dir + "/elf", "an ELF file without ustack notes" },
 		     { dir + "/arm.dump", "a jitdump of another architecture than x86-64" },
 		     { "4194305", "no such process" },
 	     }) {

@@ -208,7 +208,12 @@ public:
 	long drain(bool final = false)
 	{
 		note_sink s = sink();
-		return note_reader_drain(r, &s, final);
+		long all = 0, n;
+		do {
+			n = note_reader_drain(r, &s, final);
+			all += n;
+		} while (n >= 0 && note_reader_more(r));
+		return n < 0 ? n : all;
 	}
 };
 

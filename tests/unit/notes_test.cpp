@@ -41,13 +41,13 @@ TEST(notes_reader, refuses_what_is_no_regular_file)
 
 TEST(notes_reader, refuses_files_of_other_kinds)
 {
-	for (const string &content : { string("\x7f" "ELF\x02\x01\x01\0\0\0\0\0\0\0\0\0", 16), string("#!/bin/sh\necho\n"),
+	for (const string &content : { string("\x7f" "ELG\x02\x01\x01\0\0\0\0\0\0\0\0\0", 16), string("#!/bin/sh\necho\n"),
 				       string("hello"), string("\0\0\0\0", 4), string("{\"a\": 1}\n"),
 				       string(5000, 'a'), string("deadbeef is not a perf map\n") }) {
 		SCOPED_TRACE(content.substr(0, 20));
 		string why;
 		EXPECT_EQ(open_bytes(content, &why), -EBADMSG);
-		EXPECT_EQ(why, "neither a perf map nor a jitdump");
+		EXPECT_EQ(why, "neither a perf map, a jitdump nor ustack notes");
 	}
 }
 
@@ -99,7 +99,7 @@ TEST(notes_reader, refuses_late_when_the_content_comes_late)
 	reading in(f), other(g);
 	f.append("this is not a perf map\n");
 	EXPECT_EQ(in.drain(), -EBADMSG);
-	EXPECT_STREQ(note_reader_why(in.r), "neither a perf map nor a jitdump");
+	EXPECT_STREQ(note_reader_why(in.r), "neither a perf map, a jitdump nor ustack notes");
 	jitdump_header h;
 	h.mach = 183;
 	g.append(jitdump(h).bytes);
