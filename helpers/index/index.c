@@ -16,8 +16,13 @@
  *     [old_addr, old_addr + size) where code of the moved note is at t (an end
  *     known so far that is later is void: it ends once), and then is a note of
  *     time t at the new place, with the same name and lines.
- *  5. Each line range is an instance of its own, neighbours of equal file, line
- *     and column are one, code before the first line is one with line 0.
+ *     NOTE_UNLOAD makes a "nothing" event of time t at all addresses of its range
+ *     where code is at t, and NOTE_RESET everywhere. (Where there is none at t,
+ *     nothing is kept: code that is told of later and was born earlier would live
+ *     on. Producers tell of code before they tell of its end.)
+ *  5. Each line range is an instance of its own, neighbours of equal file, line,
+ *     column and chain of inlined functions are one, code before the first line is
+ *     one with line 0.
  *  6. A note whose instances are all alive, whole and the same, and not younger
  *     than the note, changes nothing.
  *
@@ -30,7 +35,8 @@
  *     its birth there is nothing. So of perf map lines the later one wins, and
  *     a change that was seen between two readings is still a change.
  *  9. index_over(): every address of the range must be FOUND, with instances of
- *     one name; several of that name in a row, without a gap, count as one.
+ *     one function (name, definition, what is inlined there); several of those in
+ *     a row, without a gap, count as one.
  *
  * Bounds. A note costs what it covers: spans it ends are ended once and for all.
  * Late notes alone could be made to cut up history again and again, so each note
@@ -67,6 +73,7 @@ struct index *index_new(uint64_t *next_instance)
 		seed[0] = seed[1] = (uintptr_t)ix;
 	ix->next_instance = next_instance;
 	strings_init(&ix->strings, seed[0]);
+	abouts_init(&ix->abouts, seed[0] ^ seed[1]);
 	past_init(&ix->past, seed[1]);
 	ix->late_budget = LATE_START;
 	return ix;
@@ -78,11 +85,13 @@ void index_free(struct index *ix)
 		return;
 	records_free(ix);
 	strings_free(&ix->strings);
+	abouts_free(&ix->abouts);
 	spans_free(&ix->alive);
 	spans_free(&ix->dirty);
 	past_free(&ix->past);
 	free(ix->clamp);
 	free(ix->fresh);
+	free(ix->chains);
 	free(ix);
 }
 
@@ -97,7 +106,7 @@ static int fresh_next(struct index *ix, const struct record *like, uint64_t addr
 		ix->n_fresh--; /* two lines at one address: the later one */
 	last = ix->n_fresh ? &ix->fresh[ix->n_fresh - 1] : NULL;
 	if (last && last->file == like->file && last->line == like->line &&
-	    last->column == like->column) {
+	    last->column == like->column && last->inlined == like->inlined) {
 		last->end = like->end;
 		return 0;
 	}
@@ -118,6 +127,29 @@ static int fresh_next(struct index *ix, const struct record *like, uint64_t addr
 	return 0;
 }
 
+/* The chain that each scope of the note ends. A parent that isn't before its scope
+ * is none of the reader's making: taken as the function itself. */
+static int chains_of_note(struct index *ix, const struct note *note)
+{
+	int err = 0;
+
+	if (note->n_scopes > ix->cap_chains) {
+		uint32_t *chains = realloc(ix->chains, note->n_scopes * sizeof(*chains));
+
+		if (!chains)
+			return -ENOMEM;
+		ix->chains = chains;
+		ix->cap_chains = note->n_scopes;
+	}
+	for (size_t i = 0; !err && i < note->n_scopes; i++) {
+		uint32_t parent = note->scopes[i].parent;
+
+		err = abouts_inlined(&ix->abouts, &ix->strings, &note->scopes[i],
+				     parent && parent <= i ? ix->chains[parent - 1] : 0, &ix->chains[i]);
+	}
+	return err;
+}
+
 static int fresh_from_note(struct index *ix, const struct note *note, uint64_t birth)
 {
 	struct record r = {
@@ -131,6 +163,10 @@ static int fresh_from_note(struct index *ix, const struct note *note, uint64_t b
 
 	ix->n_fresh = 0;
 	if (!err)
+		err = abouts_about(&ix->abouts, &ix->strings, note->about, &r.about);
+	if (!err)
+		err = chains_of_note(ix, note);
+	if (!err)
 		err = fresh_next(ix, &r, addr);
 	for (size_t i = 0; !err && i < note->n_lines; i++) {
 		const struct note_line *l = &note->lines[i];
@@ -141,6 +177,7 @@ static int fresh_from_note(struct index *ix, const struct note *note, uint64_t b
 		addr = l->addr;
 		r.line = l->line;
 		r.column = l->column;
+		r.inlined = l->scope && l->scope <= note->n_scopes ? ix->chains[l->scope - 1] : 0;
 		err = strings_intern(&ix->strings, l->file, &r.file);
 		if (!err)
 			err = fresh_next(ix, &r, addr);
@@ -152,7 +189,7 @@ static int fresh_from_note(struct index *ix, const struct note *note, uint64_t b
 
 static bool same(const struct record *a, const struct record *b)
 {
-	return a->start == b->start && a->end == b->end && a->name == b->name &&
+	return a->start == b->start && a->end == b->end && same_function(a, b) &&
 	       a->file == b->file && a->line == b->line && a->column == b->column &&
 	       a->leads == b->leads;
 }
@@ -610,6 +647,12 @@ static int move(struct index *ix, const struct note *note, uint64_t time)
 	return err ? err : born;
 }
 
+/* Nothing is at [start, end) from @time on. */
+static int unload(struct index *ix, uint64_t start, uint64_t end, uint64_t time)
+{
+	return ix->n_records ? end_old(ix, start, end, time, 0, ix->n_records) : 0;
+}
+
 static void earn(struct index *ix, size_t times)
 {
 	uint64_t room_left = LATE_MOST - ix->late_budget;
@@ -625,13 +668,19 @@ int index_add(struct index *ix, const struct note *note, uint64_t now)
 
 	if (time == INDEX_ALIVE)
 		time--;
-	if (note->type == NOTE_CLOSE)
+	if (note->type == NOTE_CLOSE || note->type == NOTE_SUCCESSOR)
 		return 0;
+	if (note->type == NOTE_RESET) {
+		earn(ix, 1);
+		return unload(ix, 0, UINT64_MAX, time);
+	}
 	if (note->addr + note->size <= note->addr)
 		return -EINVAL;
 	earn(ix, 1);
 	if (note->type == NOTE_MOVE)
 		return move(ix, note, time);
+	if (note->type == NOTE_UNLOAD)
+		return unload(ix, note->addr, note->addr + note->size, time);
 	err = fresh_from_note(ix, note, time);
 	if (err)
 		return err;

@@ -11,6 +11,7 @@
 #ifndef USTACK_INDEX_INTERNAL_H
 #define USTACK_INDEX_INTERNAL_H
 
+#include "index/abouts.h"
 #include "index/index.h"
 #include "index/past.h"
 #include "index/spans.h"
@@ -24,9 +25,10 @@ struct record {
 	uint64_t birth, death;
 	uint32_t name, file; /* refs */
 	uint32_t line, column;
-	uint32_t pieces; /* alive spans it has */
-	bool exact;
-	bool leads; /* first of its note; those up to the next leader belong to it */
+	uint32_t about, inlined; /* numbers, see abouts.h */
+	uint32_t pieces : 30; /* alive spans it has */
+	uint32_t exact : 1;
+	uint32_t leads : 1; /* first of its note; those up to the next leader belong to it */
 };
 
 #define RECORDS_SHIFT 10
@@ -53,6 +55,7 @@ enum dirty {
 struct index {
 	uint64_t *next_instance;
 	struct strings strings;
+	struct abouts abouts;
 	struct record_block **blocks;
 	uint32_t n_records, cap_blocks;
 	struct spans alive;
@@ -71,11 +74,19 @@ struct index {
 	/* The note being added, as the records it will be. */
 	struct record *fresh;
 	size_t n_fresh, cap_fresh;
+	uint32_t *chains; /* of its scopes: number of the chain that each ends */
+	size_t cap_chains;
 };
 
 static inline struct record *record_at(const struct index *ix, uint32_t r)
 {
 	return &ix->blocks[r >> RECORDS_SHIFT]->rec[r & (RECORDS_BLOCK - 1)];
+}
+
+/* Do both belong to the same function, inlined into the same ones? */
+static inline bool same_function(const struct record *a, const struct record *b)
+{
+	return a->name == b->name && a->about == b->about && a->inlined == b->inlined;
 }
 
 /* Append the fresh records, give them instances. 0, -ENOMEM, -E2BIG. */

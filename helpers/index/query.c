@@ -16,7 +16,7 @@
 /* What was seen at one address in [first, last]. */
 struct seen {
 	const struct index *ix;
-	bool by_name;   /* instances of one name count as one */
+	bool by_name;   /* instances of one function count as one */
 	uint64_t first, last;
 	uint64_t cover; /* of first..last, in ns */
 	uint64_t n;
@@ -33,8 +33,8 @@ static int see(void *ctx, uint32_t id, const struct piece *p)
 
 	(void)id;
 	if (p->rec & UNSURE ||
-	    (s->n && (s->by_name ? record_at(s->ix, p->rec)->name !=
-					   record_at(s->ix, s->newest)->name
+	    (s->n && (s->by_name ? !same_function(record_at(s->ix, p->rec),
+						  record_at(s->ix, s->newest))
 				 : p->rec != s->newest))) {
 		s->no_single = true;
 		return 1;
@@ -207,7 +207,7 @@ enum index_answer index_over(const struct index *ix, uint64_t start, uint64_t en
 		}
 		if (here == answer && here != INDEX_REPLACED &&
 		    (here == INDEX_NOTHING ||
-		     record_at(ix, rec)->name == record_at(ix, one)->name))
+		     same_function(record_at(ix, rec), record_at(ix, one))))
 			a = next_border(ix, a, end, &steps);
 		else
 			steps = 0;
@@ -240,7 +240,8 @@ void index_stats(const struct index *ix, struct index_stats *out)
 	uint32_t blocks = (ix->n_records + RECORDS_BLOCK - 1) >> RECORDS_SHIFT;
 
 	*out = ix->stats;
-	out->bytes = sizeof(*ix) + strings_bytes(&ix->strings) + spans_bytes(&ix->alive) +
+	out->bytes = sizeof(*ix) + strings_bytes(&ix->strings) + abouts_bytes(&ix->abouts) +
+		     ix->cap_chains * sizeof(*ix->chains) + spans_bytes(&ix->alive) +
 		     spans_bytes(&ix->dirty) + past_bytes(&ix->past) +
 		     blocks * (uint64_t)sizeof(struct record_block) +
 		     ix->cap_blocks * sizeof(*ix->blocks) + ix->cap_fresh * sizeof(*ix->fresh) +

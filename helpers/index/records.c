@@ -68,6 +68,8 @@ void record_fill(const struct index *ix, const struct record *rec, struct index_
 		.file = strings_get(&ix->strings, rec->file),
 		.line = rec->line,
 		.column = rec->column,
+		.about = abouts_get(&ix->abouts, rec->about),
+		.inlined = abouts_get_inlined(&ix->abouts, rec->inlined),
 		.exact = rec->exact,
 	};
 }
