@@ -30,6 +30,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "processes/follow_internal.h"
 #include "processes/times.h"
 
 #define LOOK_FIRST_NS (50ull * 1000 * 1000)
@@ -37,39 +38,13 @@
 #define TIMER_MS 250
 #define ROUND_PAGES 65536
 #define ROUND_EVENTS 1024
-#define BUCKETS 4096
 #define FIRST_PID_NAMESPACE 0xEFFFFFFCu /* PROC_PID_INIT_INO, include/linux/proc_ns.h */
-/* The end of a life is known exactly; file times lag by a tick of the kernel's. */
-#define END_SLACK_NS (20ll * 1000 * 1000)
+/* Notes are read for so long before something is printed, or once a process has
+ * ended; one that writes faster than they are read has no claim to more. */
+#define CATCH_UP_NS (1000ull * 1000 * 1000)
+#define LAST_READ_NS (5000ull * 1000 * 1000)
 
-struct given {
-	struct given *next;
-	pid_t pid;
-	uint64_t start_time;
-	int fd;
-	char *path;
-};
-
-struct follow {
-	struct follow_opts opts;
-	struct given *given;
-	bool off;
-	uint64_t next_instance;
-	struct space *bucket[BUCKETS]; /* all, by pid; the latest life first */
-	struct space *living;          /* those that have not ended */
-	struct follow_stats stats;
-	unsigned drained;              /* events, to stop and breathe */
-
-	pthread_mutex_t lock;
-	pthread_t thread;
-	bool running;
-	int epoll_fd, stop_fd, inotify_fd;
-	struct life *life;
-	struct events *events;
-};
-
-__attribute__((format(printf, 3, 4)))
-static void tell(struct follow *f, int level, const char *fmt, ...)
+void follow_tell(struct follow *f, int level, const char *fmt, ...)
 {
 	char text[4096 + 256];
 	va_list ap;
@@ -82,7 +57,7 @@ static void tell(struct follow *f, int level, const char *fmt, ...)
 	f->opts.message(f->opts.ctx, level, text);
 }
 
-static const char *who(const struct space *s)
+const char *follow_who(const struct space *s)
 {
 	return s->process && s->process->comm[0] ? s->process->comm : "process";
 }
@@ -108,7 +83,7 @@ static void clamp(struct space *s)
 	free(ranges);
 }
 
-static void publish(struct follow *f, struct space *s)
+void follow_publish(struct follow *f, struct space *s)
 {
 	uint64_t cells[USTACK_RUN_MAX_ENTRIES], page;
 	bool any = false, reused = false, page_reused;
@@ -136,121 +111,9 @@ static void publish(struct follow *f, struct space *s)
 		maps_commit(f->opts.maps, s->id, reused);
 }
 
-/* ---- reading ------------------------------------------------------------- */
+/* ---- looking --------------------------------------------------------------- */
 
-struct drain {
-	struct follow *f;
-	struct space *s;
-	uint64_t now;
-};
-
-static bool mapped_exec(const struct process *p, uint64_t addr)
-{
-	const struct mapping *m = process_mapping(p, addr);
-
-	return m && m->exec;
-}
-
-/*
- * A forked process still maps the jitdump of its parent. What the parent wrote
- * up to the fork is true of both; what it writes afterwards, of itself alone.
- */
-static bool is_parents(const struct space *s, const struct note *note)
-{
-	pid_t writer = (pid_t)note_reader_pid(s->reader);
-
-	return s->inherited && writer && s->process && writer != s->process->pid &&
-	       writer != s->process->ns_pid && note->time > times_started(s->process);
-}
-
-static int take_note(void *ctx, const struct note *note)
-{
-	struct drain *d = ctx;
-	struct space *s = d->s;
-	int err;
-
-	if (note->type == NOTE_CLOSE || is_parents(s, note))
-		return 0;
-	s->changes++;
-	err = index_add(s->index, note, d->now);
-	if (err < 0)
-		d->f->stats.no_memory++;
-	if (s->process && !s->outside && (note->type == NOTE_CODE || note->type == NOTE_MOVE))
-		s->outside = !mapped_exec(s->process, note->addr) ||
-			     !mapped_exec(s->process, note->addr + note->size - 1);
-	return 0;
-}
-
-static void take_problem(void *ctx, enum note_problem p, uint64_t offset, const char *what)
-{
-	struct drain *d = ctx;
-
-	d->f->stats.problems[p]++;
-	if (d->f->stats.problems[p] <= 10)
-		tell(d->f, 0, "%s[%d]: %s at byte %llu: %s", who(d->s), d->s->pid,
-		     d->s->notes_path, (unsigned long long)offset, what);
-}
-
-static void drop_reader(struct follow *f, struct space *s)
-{
-	if (s->watch >= 0)
-		inotify_rm_watch(f->inotify_fd, s->watch);
-	s->watch = -1;
-	note_reader_close(s->reader);
-	s->reader = NULL;
-}
-
-static void refuse(struct follow *f, struct space *s, const char *why)
-{
-	s->notes = SPACE_NOTES_REFUSED;
-	s->why = why;
-	f->stats.refused++;
-	tell(f, 1, "%s[%d]: notes in %s are not used: %s", who(s), s->pid,
-	     s->notes_path, why);
-}
-
-static void drain(struct follow *f, struct space *s, bool final)
-{
-	struct drain d = { .f = f, .s = s, .now = times_now() };
-	const struct note_sink sink = {
-		.note = take_note, .problem = take_problem, .ctx = &d,
-	};
-	long n;
-
-	if (!s->reader)
-		return;
-	do
-		n = note_reader_drain(s->reader, &sink, final);
-	while (n >= 0 && note_reader_more(s->reader));
-	if (n == -ENOTSUP || n == -EBADMSG) {
-		refuse(f, s, note_reader_why(s->reader));
-		drop_reader(f, s);
-		return;
-	}
-	if (s->outside && (final || d.now >= s->next_refresh)) {
-		s->outside = false;
-		d.now = times_now();
-		follow_refresh(f, s);
-		/* Mappings without number may not take more than a share of the time. */
-		s->next_refresh = times_now() + 8 * (times_now() - d.now);
-	}
-	publish(f, s);
-}
-
-/* ---- finding notes ------------------------------------------------------- */
-
-/* Was it last written before the life began, or after it ended? */
-static bool is_others(const struct space *s, int fd)
-{
-	struct stat st;
-
-	return fstat(fd, &st) == 0 &&
-	       (times_older(&st, times_started(s->process), TIMES_SLACK_NS) ||
-		(s->not_before && times_older(&st, s->not_before, END_SLACK_NS)) ||
-		(s->not_after && !times_older(&st, s->not_after, 0)));
-}
-
-static struct given *given_for(struct follow *f, const struct process *p)
+struct given *follow_given_for(struct follow *f, const struct process *p)
 {
 	for (struct given *g = f->given; g; g = g->next)
 		if (g->pid == p->pid && g->start_time == p->start_time)
@@ -258,70 +121,16 @@ static struct given *given_for(struct follow *f, const struct process *p)
 	return NULL;
 }
 
-static void attach_reader(struct follow *f, struct space *s, int fd, const char *path)
+/* Read its notes for as long as @ns; false: there is more. */
+static bool read_for(struct follow *f, struct space *s, uint64_t ns, bool final)
 {
-	char self[64];
-	const char *why = NULL;
-	char *copy = strdup(path);
-	int err;
+	uint64_t until = times_now() + ns;
+	bool more;
 
-	if (!copy) {
-		close(fd);
-		return;
-	}
-	free(s->notes_path);
-	s->notes_path = copy;
-	s->watch = -1;
-	if (f->inotify_fd >= 0) {
-		snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
-		s->watch = inotify_add_watch(f->inotify_fd, self, IN_MODIFY);
-	}
-	err = note_reader_open(fd, &s->reader, &why);
-	if (err < 0) {
-		if (s->watch >= 0)
-			inotify_rm_watch(f->inotify_fd, s->watch);
-		s->watch = -1;
-		s->reader = NULL;
-		refuse(f, s, why ? why : strerror(-err));
-		return;
-	}
-	s->notes = SPACE_NOTES_FOUND;
-	tell(f, 0, "%s[%d]: reading notes from %s", who(s), s->pid, path);
-	drain(f, s, false);
-}
-
-static void look(struct follow *f, struct space *s)
-{
-	struct notes_place place;
-	struct given *given;
-	const char *why = NULL;
-	int err;
-
-	if (s->notes != SPACE_NOTES_NONE || !s->process || s->ended)
-		return;
-	given = given_for(f, s->process);
-	if (given) {
-		int fd = fcntl(given->fd, F_DUPFD_CLOEXEC, 0);
-
-		if (fd >= 0)
-			attach_reader(f, s, fd, given->path);
-		return;
-	}
-	err = process_find_notes(s->process, &place, &why);
-	if (err == 0 && !place.mapped && is_others(s, place.fd)) {
-		tell(f, 0, "%s[%d]: %s was not written in the process's life: not its notes",
-		     who(s), s->pid, place.path);
-		close(place.fd);
-	} else if (err == 0) {
-		s->inherited = place.mapped;
-		attach_reader(f, s, place.fd, place.path);
-	} else if (why && err != -ENOENT && err != -ESRCH) {
-		free(s->notes_path);
-		s->notes_path = strdup(place.path);
-		if (!s->notes_path)
-			s->notes_path = calloc(1, 1);
-		refuse(f, s, why);
-	}
+	while ((more = sources_drain(f, s, final)) && times_now() < until)
+		;
+	follow_publish(f, s);
+	return !more;
 }
 
 /* Look at the process again, if it is time to. */
@@ -334,7 +143,7 @@ static void look_again(struct follow *f, struct space *s)
 	s->next_look = now + s->look_wait;
 	s->look_wait = s->look_wait * 2 < LOOK_MAX_NS ? s->look_wait * 2 : LOOK_MAX_NS;
 	follow_refresh(f, s);
-	look(f, s);
+	sources_look(f, s);
 }
 
 /* ---- spaces -------------------------------------------------------------- */
@@ -365,9 +174,9 @@ static void leave_living(struct follow *f, struct space *s)
 
 static void free_space(struct follow *f, struct space *s)
 {
-	if (s->reader)
-		drop_reader(f, s);
+	sources_close(f, s);
 	index_free(s->index);
+	index_free(s->beneath);
 	process_free(s->process);
 	free(s->notes_path);
 	free(s);
@@ -411,7 +220,6 @@ static struct space *new_space(struct follow *f, uint64_t id)
 		return NULL;
 	s->id = id;
 	s->pid = (pid_t)USTACK_SPACE_TGID(id);
-	s->watch = -1;
 	s->look_wait = LOOK_FIRST_NS;
 	s->not_before = last_end(f, s->pid);
 	s->index = index_new(&f->next_instance);
@@ -421,7 +229,7 @@ static struct space *new_space(struct follow *f, uint64_t id)
 		return NULL;
 	}
 	s->process = read_life(f, id);
-	if (f->off && !(s->process && given_for(f, s->process)))
+	if (f->off && !(s->process && follow_given_for(f, s->process)))
 		s->notes = SPACE_NOTES_OFF;
 	if (!s->process) {
 		f->stats.unreadable++;
@@ -435,7 +243,9 @@ static struct space *new_space(struct follow *f, uint64_t id)
 	s->next_living = f->living;
 	f->living = s;
 	s->next_look = times_now() + s->look_wait;
-	look(f, s);
+	sources_look(f, s);
+	s->behind = sources_drain(f, s, false);
+	follow_publish(f, s);
 	return s;
 }
 
@@ -471,7 +281,9 @@ void follow_catch_up(struct follow *f, struct space *s)
 	if (f->events)
 		events_drain(f->events);
 	look_again(f, s);
-	drain(f, s, false);
+	if (!read_for(f, s, CATCH_UP_NS, false))
+		follow_tell(f, 0, "%s[%d]: notes are written faster than they are read; frames "
+			    "that have no name yet may have one later", follow_who(s), s->pid);
 }
 
 static void end_space(struct follow *f, struct space *s, uint64_t time)
@@ -481,10 +293,13 @@ static void end_space(struct follow *f, struct space *s, uint64_t time)
 	/* Its root can still be looked into: a map may have been written since
 	 * the last look. What was written after its end is another life's. */
 	s->not_after = time;
-	look(f, s);
-	drain(f, s, true);
-	if (s->reader)
-		drop_reader(f, s);
+	sources_look(f, s);
+	if (!read_for(f, s, LAST_READ_NS, true)) {
+		f->stats.unread++;
+		follow_tell(f, 1, "%s[%d]: it left more notes than can be read in %llu seconds: the rest "
+			    "is not read", follow_who(s), s->pid, LAST_READ_NS / 1000000000);
+	}
+	sources_close(f, s);
 	s->ended = true;
 	s->ended_at = time;
 	if (s->process)
@@ -529,8 +344,7 @@ static void read_watches(struct follow *f)
 				continue;
 			last = e->wd;
 			for (struct space *s = f->living; s; s = s->next_living)
-				if (s->watch == e->wd)
-					drain(f, s, false);
+				sources_drain_watch(f, s, e->wd);
 		}
 	}
 }
@@ -539,7 +353,8 @@ static void on_timer(struct follow *f)
 {
 	for (struct space *s = f->living; s; s = s->next_living) {
 		look_again(f, s);
-		drain(f, s, false);
+		s->behind = sources_drain(f, s, false);
+		follow_publish(f, s);
 	}
 }
 
@@ -548,9 +363,12 @@ static int until_next(struct follow *f)
 {
 	uint64_t now = times_now(), next = now + TIMER_MS * 1000000ull;
 
-	for (struct space *s = f->living; s; s = s->next_living)
+	for (struct space *s = f->living; s; s = s->next_living) {
+		if (s->behind)
+			return 1;
 		if (s->process && s->next_look < next)
 			next = s->next_look;
+	}
 	return next > now ? (int)((next - now) / 1000000) + 1 : 1;
 }
 
@@ -777,7 +595,7 @@ void follow_stats(const struct follow *f, struct follow_stats *out)
 	for (size_t i = 0; i < BUCKETS; i++) {
 		for (const struct space *s = f->bucket[i]; s; s = s->next) {
 			index_stats(s->index, &ix);
-			out->annotations += ix.annotations;
+			out->annotations += ix.annotations + sources_annotations(s, &ix.instances);
 			out->instances += ix.instances;
 		}
 	}

@@ -29,6 +29,7 @@ struct space {
 	pid_t pid;
 	struct process *process; /* NULL: gone before its mappings could be read */
 	struct index *index;     /* never NULL */
+	struct index *beneath;   /* notes besides native symbols; NULL: none */
 	enum space_notes notes;
 	char *notes_path; /* of the file found or refused; "" if none; owned */
 	const char *why;  /* SPACE_NOTES_REFUSED: static text */
@@ -38,8 +39,9 @@ struct space {
 
 	/* the follower's own */
 	struct space *next, *next_living;
-	struct note_reader *reader;
-	int watch;          /* inotify watch or -1 */
+	struct source *sources;
+	bool behind;        /* there is more to read than a round's share */
+	bool went_on;       /* a file of notes told of its successor: look for it */
 	uint64_t not_before; /* CLOCK_MONOTONIC ns: an older file is another life's */
 	uint64_t ended_at;  /* CLOCK_MONOTONIC ns */
 	uint64_t next_look; /* CLOCK_MONOTONIC ns: when to look for notes again */
@@ -47,7 +49,6 @@ struct space {
 	uint32_t no_room;   /* pages that found no room in the maps */
 	uint64_t next_refresh; /* CLOCK_MONOTONIC ns: not before, for notes outside */
 	uint64_t not_after; /* CLOCK_MONOTONIC ns, 0: none: a newer file is another life's */
-	bool inherited;     /* the notes may be the parent's: found by its mappings */
 	bool outside;       /* a note lay outside the mappings known */
 };
 
@@ -67,6 +68,7 @@ struct follow_stats {
 	uint64_t refused;     /* notes files refused */
 	uint64_t unreadable;  /* spaces that ended before they could be read */
 	uint64_t no_memory;   /* notes dropped for want of memory or bounds */
+	uint64_t unread;      /* processes that left more notes than there was time for */
 	uint64_t annotations, instances;
 };
 
@@ -97,6 +99,9 @@ void follow_unlock(struct follow *f);
 struct space *follow_space(struct follow *f, uint64_t id);
 /* Read what its notes file has gained, publish it. */
 void follow_catch_up(struct follow *f, struct space *s);
+/* The notes that the file mapped at @addr brings along (.note.ustack), as an index
+ * of its own; looked for when first asked. NULL: it has none. */
+struct index *follow_section(struct follow *f, struct space *s, uint64_t addr);
 /* Read its mappings again; true if they could be read. */
 bool follow_refresh(struct follow *f, struct space *s);
 void follow_stats(const struct follow *f, struct follow_stats *out);

@@ -19,6 +19,7 @@
 
 #include "processes/process.h"
 #include "processes/process_files.h"
+#include "ustack_notes.h"
 
 /* The pid in `jit-<digits>.dump`; 0: another name. */
 static unsigned long marker_pid(const char *path)
@@ -211,4 +212,49 @@ int process_find_notes(const struct process *p, struct notes_place *place, const
 		return dump_err;
 	}
 	return err;
+}
+
+static bool is_ustack_name(const char *path)
+{
+	const char *base = strrchr(path, '/');
+
+	base = base ? base + 1 : path;
+	if (!strncmp(base, "memfd:", 6))
+		base += 6;
+	return !strncmp(base, USTACK_NOTES_FILE_NAME, sizeof(USTACK_NOTES_FILE_NAME) - 1);
+}
+
+int process_next_ustack_notes(const struct process *p, size_t *at, struct notes_place *place,
+			      const char **why)
+{
+	const struct mapping *m;
+	struct stat st;
+	int fd;
+
+	*why = NULL;
+	place->fd = -1;
+	place->mapped = true;
+	place->path[0] = '\0';
+	for (;; ++*at) {
+		if (*at >= p->n_maps)
+			return -ENOENT;
+		m = &p->maps[*at];
+		if (m->inode && !m->offset && !m->gone && is_ustack_name(m->path))
+			break;
+	}
+	++*at;
+	snprintf(place->path, sizeof(place->path), "%s", m->path);
+	fd = process_open_mapping(p, m);
+	if (fd < 0) {
+		fd = refuse(fd, why);
+		return fd == -ENOENT ? -ESRCH : fd; /* unmapped meanwhile */
+	}
+	if (fstat(fd, &st) || !owner_fits(p, &st, why)) {
+		close(fd);
+		return -EPERM;
+	}
+	place->fd = fd;
+	place->dev = st.st_dev;
+	place->inode = st.st_ino;
+	return 0;
 }

@@ -83,6 +83,7 @@ int process_open_memory(const struct process *p);
 struct notes_place {
 	int fd;      /* opened, regular, checked; owned by the caller */
 	bool mapped; /* found in its mappings: its own, however old it is */
+	uint64_t dev, inode;
 	char path[4096 + 64]; /* for messages: as the process sees it */
 };
 /*
@@ -96,5 +97,15 @@ struct notes_place {
  * with *@why set (static text) and place->path filled in.
  */
 int process_find_notes(const struct process *p, struct notes_place *place, const char **why);
+
+/*
+ * The files of ustack notes (ustack_notes.h) that it maps, one after the other: its
+ * own, and what it has of a parent's or a predecessor's. *@at is 0 at first. Mapped
+ * from the file's beginning, with a base name that begins with "ustack-notes";
+ * owner and kind as above. 0; -ENOENT: there are no more; others as above, and the
+ * next call goes on with the next.
+ */
+int process_next_ustack_notes(const struct process *p, size_t *at, struct notes_place *place,
+			      const char **why);
 
 #endif

@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The files that a space's notes are read from, of which it may have several: its
+ * own ustack notes, those of the parent it was forked from, a successor, sections of
+ * mapped files. Who writes ustack notes is believed on all that they could say
+ * otherwise: a jitdump or perf map of the same process would tell the same code
+ * again, and is left alone. What the user gave goes before all of it.
+ *
+ * Files that are written to by write(2) are read when inotify says so; ustack notes
+ * are written through memory, and looked at with the follower's timer and before
+ * anything is printed.
+ */
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "processes/follow_internal.h"
+#include "processes/process_files.h"
+#include "processes/times.h"
+
+#define SOURCES_MAX 64 /* of one space, beside sections */
+#define SECTIONS_MAX 1024
+#define SEGMENTS_MAX 128
+
+/* ---- reading ------------------------------------------------------------- */
+
+struct drain {
+	struct follow *f;
+	struct space *s;
+	struct source *source;
+	uint64_t now;
+};
+
+static bool mapped_exec(const struct process *p, uint64_t addr)
+{
+	const struct mapping *m = process_mapping(p, addr);
+
+	return m && m->exec;
+}
+
+/*
+ * A forked process still maps the notes of its parent. What the parent wrote up to
+ * the fork is true of both; what it writes afterwards, of itself alone.
+ */
+static bool is_parents(const struct drain *d, const struct note *note)
+{
+	const struct space *s = d->s;
+	pid_t writer = (pid_t)note_reader_pid(d->source->reader);
+
+	return d->source->inherited && writer && s->process && writer != s->process->pid &&
+	       writer != s->process->ns_pid && note->time > times_started(s->process);
+}
+
+static struct index *index_for(struct drain *d, const struct note *note)
+{
+	struct space *s = d->s;
+
+	if (d->source->kind == SOURCE_SECTION)
+		return d->source->index;
+	if (!note->about || !note->about->beneath)
+		return s->index;
+	if (!s->beneath)
+		s->beneath = index_new(&d->f->next_instance);
+	return s->beneath;
+}
+
+/* Code that ended may have notes of either sort. */
+static void end_beneath(struct drain *d, const struct note *note)
+{
+	if (d->s->beneath && (note->type == NOTE_UNLOAD || note->type == NOTE_RESET) &&
+	    index_add(d->s->beneath, note, d->now) < 0)
+		d->f->stats.no_memory++;
+}
+
+static int take_note(void *ctx, const struct note *note)
+{
+	struct drain *d = ctx;
+	struct space *s = d->s;
+	struct index *index;
+
+	if (note->type == NOTE_CLOSE || note->type == NOTE_SUCCESSOR) {
+		d->source->ended = true;
+		s->went_on |= note->type == NOTE_SUCCESSOR;
+		return 0;
+	}
+	if (is_parents(d, note))
+		return 0;
+	s->changes++;
+	index = index_for(d, note);
+	if (!index || index_add(index, note, d->now) < 0)
+		d->f->stats.no_memory++;
+	end_beneath(d, note);
+	if (index == s->index && s->process && !s->outside &&
+	    (note->type == NOTE_CODE || note->type == NOTE_MOVE))
+		s->outside = !mapped_exec(s->process, note->addr) ||
+			     !mapped_exec(s->process, note->addr + note->size - 1);
+	return 0;
+}
+
+static void take_problem(void *ctx, enum note_problem p, uint64_t offset, const char *what)
+{
+	struct drain *d = ctx;
+
+	if (p != NOTE_LOST) /* counted by the record: see count_lost() */
+		d->f->stats.problems[p]++;
+	if (d->f->stats.problems[p] <= 10)
+		follow_tell(d->f, 0, "%s[%d]: %s at byte %llu: %s", follow_who(d->s), d->s->pid,
+			    d->source->path, (unsigned long long)offset, what);
+}
+
+static void count_lost(struct follow *f, struct source *so)
+{
+	uint64_t lost = note_reader_stats(so->reader)->problems[NOTE_LOST];
+
+	f->stats.problems[NOTE_LOST] += lost - so->lost;
+	so->lost = lost;
+}
+
+static void stop_reading(struct follow *f, struct source *so)
+{
+	if (so->watch >= 0)
+		inotify_rm_watch(f->inotify_fd, so->watch);
+	so->watch = -1;
+	note_reader_close(so->reader);
+	so->reader = NULL;
+	so->more = false;
+}
+
+static void set_path(struct space *s, const char *path)
+{
+	char *copy = strdup(path);
+
+	if (!copy)
+		return;
+	free(s->notes_path);
+	s->notes_path = copy;
+}
+
+static void refuse(struct follow *f, struct space *s, const char *path, const char *why)
+{
+	s->notes = SPACE_NOTES_REFUSED;
+	s->why = why;
+	set_path(s, path);
+	f->stats.refused++;
+	follow_tell(f, 1, "%s[%d]: notes in %s are not used: %s", follow_who(s), s->pid, path, why);
+}
+
+static void drain_one(struct follow *f, struct space *s, struct source *so, bool final)
+{
+	struct drain d = { .f = f, .s = s, .source = so, .now = times_now() };
+	const struct note_sink sink = {
+		.note = take_note, .problem = take_problem, .ctx = &d,
+	};
+	long n;
+
+	if (!so->reader)
+		return;
+	n = note_reader_drain(so->reader, &sink, final);
+	so->more = n >= 0 && note_reader_more(so->reader);
+	count_lost(f, so);
+	if (n == -ENOTSUP || n == -EBADMSG) {
+		refuse(f, s, so->path, note_reader_why(so->reader));
+		stop_reading(f, so);
+	}
+	if (s->outside && (final || d.now >= s->next_refresh)) {
+		s->outside = false;
+		d.now = times_now();
+		follow_refresh(f, s);
+		/* Mappings without number may not take more than a share of the time. */
+		s->next_refresh = times_now() + 8 * (times_now() - d.now);
+	}
+}
+
+bool sources_drain(struct follow *f, struct space *s, bool final)
+{
+	bool more = false;
+
+	for (struct source *so = s->sources; so; so = so->next) {
+		if (so->kind == SOURCE_SECTION)
+			continue; /* they do not grow */
+		drain_one(f, s, so, final);
+		more |= so->more;
+	}
+	if (s->went_on && !s->ended) {
+		s->went_on = false;
+		follow_refresh(f, s);
+		sources_look(f, s);
+		more = true;
+	}
+	return more;
+}
+
+void sources_drain_watch(struct follow *f, struct space *s, int watch)
+{
+	for (struct source *so = s->sources; so; so = so->next) {
+		if (so->watch != watch)
+			continue;
+		drain_one(f, s, so, false);
+		s->behind |= so->more;
+		follow_publish(f, s);
+	}
+}
+
+/* ---- opening --------------------------------------------------------------- */
+
+static void drop_source(struct follow *f, struct space *s, struct source *so)
+{
+	struct source **at = &s->sources;
+
+	while (*at && *at != so)
+		at = &(*at)->next;
+	if (*at)
+		*at = so->next;
+	if (so->reader)
+		stop_reading(f, so);
+	index_free(so->index);
+	free(so->path);
+	free(so);
+}
+
+void sources_close(struct follow *f, struct space *s)
+{
+	struct source *so, *next;
+
+	/* What a section told stays: frames are named by it after the end. */
+	for (so = s->sources; so; so = next) {
+		next = so->next;
+		if (so->kind != SOURCE_SECTION || !s->process)
+			drop_source(f, s, so);
+		else if (so->reader)
+			stop_reading(f, so);
+	}
+}
+
+uint64_t sources_annotations(const struct space *s, uint64_t *instances)
+{
+	struct index_stats ix;
+	uint64_t annotations = 0;
+
+	for (const struct source *so = s->sources; so; so = so->next) {
+		if (!so->index)
+			continue;
+		index_stats(so->index, &ix);
+		annotations += ix.annotations;
+		*instances += ix.instances;
+	}
+	if (s->beneath) {
+		index_stats(s->beneath, &ix);
+		annotations += ix.annotations;
+		*instances += ix.instances;
+	}
+	return annotations;
+}
+
+static bool have(const struct space *s, uint64_t dev, uint64_t inode, enum source_kind kind)
+{
+	for (const struct source *so = s->sources; so; so = so->next)
+		if (so->kind == kind && so->dev == dev && so->inode == inode)
+			return true;
+	return false;
+}
+
+static size_t count(const struct space *s, bool sections)
+{
+	size_t n = 0;
+
+	for (const struct source *so = s->sources; so; so = so->next)
+		n += (so->kind == SOURCE_SECTION) == sections;
+	return n;
+}
+
+/* Takes @fd. NULL: it is refused, or there is no memory. */
+static struct source *attach(struct follow *f, struct space *s, int fd, const char *path,
+			     enum source_kind kind)
+{
+	struct source *so = calloc(1, sizeof(*so));
+	const char *why = NULL;
+	char self[64];
+	struct stat st;
+	int err;
+
+	if (so)
+		so->path = strdup(path);
+	if (!so || !so->path) {
+		close(fd);
+		free(so);
+		return NULL;
+	}
+	if (fstat(fd, &st) == 0) {
+		so->dev = st.st_dev;
+		so->inode = st.st_ino;
+	}
+	so->kind = kind;
+	so->watch = -1;
+	if (f->inotify_fd >= 0 && kind != SOURCE_USTACK) {
+		snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
+		so->watch = inotify_add_watch(f->inotify_fd, self, IN_MODIFY);
+	}
+	so->next = s->sources;
+	s->sources = so;
+	err = note_reader_open(fd, &so->reader, &why);
+	if (err < 0) {
+		refuse(f, s, path, why ? why : strerror(-err));
+		stop_reading(f, so);
+		return so; /* kept, so that it is refused once */
+	}
+	s->notes = SPACE_NOTES_FOUND;
+	set_path(s, path);
+	follow_tell(f, 0, "%s[%d]: reading notes from %s", follow_who(s), s->pid, path);
+	return so;
+}
+
+/* ---- finding ------------------------------------------------------------- */
+
+/* Was it last written before the life began, or after it ended? */
+static bool is_others(const struct space *s, int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 &&
+	       (times_older(&st, times_started(s->process), TIMES_SLACK_NS) ||
+		(s->not_before && times_older(&st, s->not_before, END_SLACK_NS)) ||
+		(s->not_after && !times_older(&st, s->not_after, 0)));
+}
+
+/* A file that was followed by another, and that nobody maps any more. */
+static bool is_over(const struct space *s, const struct source *so)
+{
+	const struct process *p = s->process;
+
+	if (so->kind != SOURCE_USTACK || !so->ended || so->more)
+		return false;
+	for (size_t i = 0; i < p->n_maps; i++)
+		if (p->maps[i].inode == so->inode && !p->maps[i].gone)
+			return false;
+	return true;
+}
+
+/* Its own ustack notes, its parent's, successors. True if it has any. */
+static bool look_for_ustack(struct follow *f, struct space *s)
+{
+	struct source *so, *next;
+	struct notes_place place;
+	const char *why = NULL;
+	bool any = false;
+	size_t at = 0;
+	int err;
+
+	for (so = s->sources; so; so = next) {
+		next = so->next;
+		if (is_over(s, so)) {
+			drain_one(f, s, so, false);
+			drop_source(f, s, so);
+		}
+	}
+	while ((err = process_next_ustack_notes(s->process, &at, &place, &why)) != -ENOENT) {
+		if (err) {
+			if (s->notes == SPACE_NOTES_NONE && err != -ESRCH)
+				refuse(f, s, place.path, why ? why : strerror(-err));
+			continue;
+		}
+		any = true;
+		if (have(s, place.dev, place.inode, SOURCE_USTACK) || count(s, false) >= SOURCES_MAX) {
+			close(place.fd);
+			continue;
+		}
+		so = attach(f, s, place.fd, place.path, SOURCE_USTACK);
+		if (so)
+			so->inherited = true;
+	}
+	return any;
+}
+
+/* A runtime that began to write ustack notes tells all again that it told before. */
+static void drop_others(struct follow *f, struct space *s)
+{
+	struct source *so, *next;
+
+	for (so = s->sources; so; so = next) {
+		next = so->next;
+		if (so->kind != SOURCE_JITDUMP && so->kind != SOURCE_PERFMAP)
+			continue;
+		follow_tell(f, 0, "%s[%d]: it writes ustack notes: %s is not read any more",
+			    follow_who(s), s->pid, so->path);
+		drop_source(f, s, so);
+	}
+}
+
+static void look_for_files(struct follow *f, struct space *s)
+{
+	struct notes_place place;
+	const char *why = NULL;
+	struct source *so;
+	int err = process_find_notes(s->process, &place, &why);
+
+	if (err == 0 && !place.mapped && is_others(s, place.fd)) {
+		follow_tell(f, 0, "%s[%d]: %s was not written in the process's life: not its notes",
+			    follow_who(s), s->pid, place.path);
+		close(place.fd);
+	} else if (err == 0) {
+		so = attach(f, s, place.fd, place.path, place.mapped ? SOURCE_JITDUMP : SOURCE_PERFMAP);
+		if (so)
+			so->inherited = place.mapped;
+	} else if (why && err != -ENOENT && err != -ESRCH) {
+		refuse(f, s, place.path, why);
+	}
+}
+
+void sources_look(struct follow *f, struct space *s)
+{
+	struct given *given;
+
+	if (s->notes == SPACE_NOTES_OFF || !s->process || s->ended)
+		return;
+	given = follow_given_for(f, s->process);
+	if (given) {
+		int fd = s->notes == SPACE_NOTES_NONE ? fcntl(given->fd, F_DUPFD_CLOEXEC, 0) : -1;
+
+		if (fd >= 0)
+			attach(f, s, fd, given->path, SOURCE_GIVEN);
+	} else if (look_for_ustack(f, s)) {
+		drop_others(f, s);
+	} else if (s->notes == SPACE_NOTES_NONE) {
+		look_for_files(f, s);
+	}
+}
+
+/* ---- sections -------------------------------------------------------------- */
+
+/* What the mapping adds to the file's addresses: the segment that it maps tells. */
+static int bias_of(int fd, const struct mapping *m, uint64_t *bias)
+{
+	Elf64_Ehdr e;
+	Elf64_Phdr ph;
+
+	if (pread(fd, &e, sizeof(e), 0) != (ssize_t)sizeof(e) || memcmp(e.e_ident, ELFMAG, SELFMAG) ||
+	    e.e_ident[EI_CLASS] != ELFCLASS64 || e.e_phentsize != sizeof(ph))
+		return -ENOENT;
+	for (unsigned i = 0; i < e.e_phnum && i < SEGMENTS_MAX; i++) {
+		uint64_t first;
+
+		if (pread(fd, &ph, sizeof(ph), (off_t)(e.e_phoff + i * sizeof(ph))) != (ssize_t)sizeof(ph))
+			return -ENOENT;
+		first = ph.p_offset & ~4095ull;
+		if (ph.p_type != PT_LOAD || m->offset < first || m->offset >= ph.p_offset + ph.p_filesz)
+			continue;
+		*bias = m->start - ((ph.p_vaddr & ~4095ull) + (m->offset - first));
+		return 0;
+	}
+	return -ENOENT;
+}
+
+static struct source *open_section(struct follow *f, struct space *s, const struct mapping *m)
+{
+	struct source *so = calloc(1, sizeof(*so));
+	const char *why = NULL;
+	uint64_t bias;
+	int fd;
+
+	if (!so)
+		return NULL;
+	/* Whether it has notes or not: it is looked at once. */
+	so->kind = SOURCE_SECTION;
+	so->watch = -1;
+	so->dev = m->dev;
+	so->inode = m->inode;
+	so->path = strdup(m->path);
+	so->next = s->sources;
+	s->sources = so;
+	fd = so->path ? process_open_mapping(s->process, m) : -1;
+	if (fd >= 0 && bias_of(fd, m, &bias)) {
+		close(fd);
+		fd = -1;
+	}
+	if (fd < 0 || note_reader_open_section(fd, bias, &so->reader, &why))
+		return so;
+	so->index = index_new(&f->next_instance);
+	for (unsigned rounds = 0; so->index && so->reader && rounds < 16; rounds++) {
+		drain_one(f, s, so, true);
+		if (!so->more)
+			break;
+	}
+	follow_tell(f, 0, "%s[%d]: %s has notes of its own code", follow_who(s), s->pid, m->path);
+	if (so->reader)
+		stop_reading(f, so);
+	return so;
+}
+
+struct index *follow_section(struct follow *f, struct space *s, uint64_t addr)
+{
+	const struct mapping *m = s->process ? process_mapping(s->process, addr) : NULL;
+	const struct source *so;
+
+	if (!m || !mapping_is_file(m) || !m->exec || s->notes == SPACE_NOTES_OFF)
+		return NULL;
+	for (so = s->sources; so; so = so->next)
+		if (so->kind == SOURCE_SECTION && so->dev == m->dev && so->inode == m->inode)
+			return so->index;
+	if (s->ended || count(s, true) >= SECTIONS_MAX)
+		return NULL;
+	so = open_section(f, s, m);
+	return so ? so->index : NULL;
+}
