@@ -118,6 +118,9 @@ struct ustack_frame {
 	const char *raw;      /* JIT: the note's name, byte-exact up to a NUL */
 	bool exact;           /* false: named as well as a perf map can say */
 	uint64_t instance;    /* JIT: 0 if not from the kernel's answer */
+	bool inlined;         /* JIT: the compiler inlined it into the next frame's code */
+	bool beneath;         /* JIT: told of besides the frame before it, a native one */
+	const char *map_url;  /* JIT: of its source map, or "" */
 };
 
 struct ustack_stack {

@@ -51,7 +51,7 @@ static void text_jit(FILE *out, const struct ustack_frame *f)
 			fprintf(out, ":%u defined", f->def_line);
 		fputc(')', out);
 	}
-	fprintf(out, " [%s]", f->kind);
+	fprintf(out, " [%s%s]", f->kind, f->inlined ? " inlined" : "");
 }
 
 static void text_native(FILE *out, const struct ustack_frame *f)
@@ -190,6 +190,12 @@ static void json_frame(FILE *out, const struct ustack_frame *f)
 			json_number(out, "defined_column", f->def_column);
 		if (f->tier[0])
 			json_string(out, "tier", f->tier);
+		if (f->inlined)
+			fputs(", \"inlined\": true", out);
+		if (f->beneath)
+			fputs(", \"beneath\": true", out);
+		if (f->map_url[0])
+			json_string(out, "source_map", f->map_url);
 		json_string(out, "note", f->raw);
 		fprintf(out, ", \"exact\": %s", f->exact ? "true" : "false");
 	}

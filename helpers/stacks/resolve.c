@@ -24,7 +24,40 @@ struct at {
 	struct space *s; /* NULL: none */
 	const struct ustack_stack_head *head;
 	bool refreshed; /* mappings were read again for this stack */
+	/* The frames so far: a token is one, and as many more as were inlined there. */
+	struct resolved *r;
+	size_t room;
+	bool no_memory;
 };
+
+#define INLINED_MAX 256 /* of one token; what the notes claim beyond is left out */
+
+/* The next frame; one that nobody sees if there is no memory. */
+static struct ustack_frame *new_frame(struct at *at)
+{
+	static const struct ustack_frame empty = {
+		.function = "", .path = "", .module = "", .kind = "", .tier = "", .raw = "",
+		.map_url = "",
+	};
+	size_t n = at->r->stack.n_frames;
+
+	if (n == at->room) {
+		size_t room = at->room * 2;
+		struct resolved *r = realloc(at->r, sizeof(*r) + room * sizeof(r->frames[0]));
+
+		if (!r) {
+			at->no_memory = true;
+			n = at->room - 1;
+			at->r->frames[n] = empty;
+			return &at->r->frames[n];
+		}
+		at->r = r;
+		at->room = room;
+	}
+	at->r->stack.n_frames++;
+	at->r->frames[n] = empty;
+	return &at->r->frames[n];
+}
 
 static const char *keep(struct ustack *u, struct note_str s)
 {
@@ -33,14 +66,13 @@ static const char *keep(struct ustack *u, struct note_str s)
 	return s.len ? text_pool_keep(u->texts, s.s, nul ? (size_t)(nul - s.s) : s.len) : "";
 }
 
-static void name_jit(struct at *at, const struct index_entry *e, struct ustack_frame *f)
+/* A frame whose note has all in its name. */
+static void name_by_dialect(struct at *at, const struct index_entry *e, struct ustack_frame *f)
 {
 	struct ustack *u = at->u;
 	struct code_name name;
 
 	code_name_parse(e->name, &name);
-	f->type = USTACK_FRAME_JIT;
-	f->address = e->start;
 	f->function = keep(u, name.function);
 	/* The path of a name is whole; that of a line table may be cut. */
 	f->path = keep(u, name.path.len ? name.path : e->file);
@@ -53,18 +85,88 @@ static void name_jit(struct at *at, const struct index_entry *e, struct ustack_f
 	f->def_column = name.column;
 	f->kind = code_kind_name(name.kind);
 	f->tier = code_tier_name(name.tier);
-	f->raw = keep(u, e->name);
-	f->exact = e->exact;
 }
 
-static void unnamed(struct ustack_frame *f, uint64_t address, enum ustack_reason reason)
+/* A place in the source, as a line or a call has it. */
+struct place {
+	struct note_str file;
+	uint32_t line, column;
+};
+
+static void put_place(struct at *at, const struct place *p, struct ustack_frame *f)
 {
+	f->path = keep(at->u, p->file);
+	f->line = p->line;
+	f->column = p->column;
+}
+
+/* The frame of the note's own function, at @p. */
+static void name_by_fields(struct at *at, const struct index_entry *e, const struct place *p,
+			   struct ustack_frame *f)
+{
+	static const struct note_str nobody = { "(anonymous)", sizeof("(anonymous)") - 1 };
+	const struct note_about *about = e->about;
+
+	f->function = keep(at->u, e->name.len ? e->name : nobody);
+	put_place(at, p, f);
+	if (!p->line)
+		f->path = keep(at->u, about->file);
+	f->def_line = about->line;
+	f->def_column = about->column;
+	f->tier = code_tier_name(about->tier);
+	f->map_url = keep(at->u, about->map);
+}
+
+/* All that the entry names at its place: what was inlined there, innermost first,
+ * then its own function. */
+static void name_jit(struct at *at, const struct index_entry *e, uint64_t instance, bool beneath)
+{
+	struct place p = { e->file, e->line, e->column };
+	const char *kind = "jit";
+	struct ustack_frame *f;
+	unsigned n = 0;
+
+	if (e->about && e->about->kind[0])
+		kind = text_pool_keep(at->u->texts, e->about->kind,
+				      strnlen(e->about->kind, sizeof(e->about->kind)));
+	for (const struct index_inlined *in = e->inlined; in && n < INLINED_MAX; in = in->caller, n++) {
+		f = new_frame(at);
+		f->type = USTACK_FRAME_JIT;
+		f->address = e->start;
+		f->function = keep(at->u, in->function);
+		put_place(at, &p, f);
+		f->kind = kind;
+		f->raw = keep(at->u, e->name);
+		f->exact = e->exact;
+		f->instance = instance;
+		f->inlined = true;
+		p = (struct place){ in->call_file, in->call_line, in->call_column };
+	}
+	f = new_frame(at);
+	f->kind = kind;
+	if (e->about)
+		name_by_fields(at, e, &p, f);
+	else
+		name_by_dialect(at, e, f);
+	f->type = USTACK_FRAME_JIT;
+	f->address = e->start;
+	f->raw = keep(at->u, e->name);
+	f->exact = e->exact;
+	f->instance = instance;
+	f->beneath = beneath;
+}
+
+static void unnamed(struct at *at, uint64_t address, enum ustack_reason reason)
+{
+	struct ustack_frame *f = new_frame(at);
+
+	at->r->settled = false;
 	f->type = USTACK_FRAME_NONE;
 	f->address = address;
 	f->reason = reason;
 }
 
-static void name_instance(struct at *at, uint64_t instance, struct ustack_frame *f)
+static void name_instance(struct at *at, uint64_t instance)
 {
 	const struct index_entry *e, *other = NULL;
 
@@ -72,36 +174,57 @@ static void name_instance(struct at *at, uint64_t instance, struct ustack_frame 
 	if (!e) {
 		/* No such number was ever given out: an address out of a walk
 		 * through garbage that happens to read as a token. */
-		unnamed(f, instance, USTACK_REASON_BROKEN);
+		unnamed(at, instance, USTACK_REASON_BROKEN);
 		return;
 	}
-	f->instance = instance;
 	if (!e->exact && e->birth > at->head->last) {
 		/* Read after the stack was last seen: garbage with a number's form. */
-		unnamed(f, instance, USTACK_REASON_BROKEN);
+		unnamed(at, instance, USTACK_REASON_BROKEN);
 		return;
 	}
 	if (!e->exact || e->death > at->head->last) {
-		name_jit(at, e, f);
+		name_jit(at, e, instance, false);
 		return;
 	}
 	switch (index_over(at->s->index, e->start, e->end, at->head->first,
 			   at->head->last, &other)) {
 	case INDEX_FOUND:
-		name_jit(at, other, f);
+		name_jit(at, other, instance, false);
 		break;
 	default:
-		unnamed(f, e->start, USTACK_REASON_REPLACED);
+		unnamed(at, e->start, USTACK_REASON_REPLACED);
 	}
 }
 
-/* Names from the file mapped at @addr. */
-static bool name_native(struct at *at, uint64_t addr, bool leaf, struct ustack_frame *f)
+/* What a note says of a native frame besides its symbol: a frame of its own behind
+ * it, as DTrace's helpers print it. */
+static void name_beneath(struct at *at, const struct index *index, uint64_t addr)
 {
-	struct native_name name;
+	const struct index_entry *e;
 
-	if (symbols_resolve(at->u->symbols, at->s->process, addr, &name) < 0)
+	if (index && index_at(index, addr, at->head->first, at->head->last, &e) == INDEX_FOUND &&
+	    e->about && e->about->beneath)
+		name_jit(at, e, 0, true);
+}
+
+/* Names from the file mapped at @addr. @symbol: only if it has one. */
+static bool name_native(struct at *at, uint64_t addr, bool leaf, bool symbol)
+{
+	struct index *section = follow_section(at->u->follow, at->s, addr);
+	const struct index_entry *e;
+	struct native_name name;
+	struct ustack_frame *f;
+
+	/* The file's own notes, of its code: they know more than its symbols. */
+	if (section && index_at(section, addr, at->head->first, at->head->last, &e) == INDEX_FOUND &&
+	    !(e->about && e->about->beneath)) {
+		name_jit(at, e, 0, false);
+		return true;
+	}
+	if (symbols_resolve(at->u->symbols, at->s->process, addr, &name) < 0 || (symbol && !name.name))
 		return false;
+	f = new_frame(at);
+	f->address = leaf ? addr : addr + 1;
 	f->type = USTACK_FRAME_NATIVE;
 	f->function = name.name;
 	f->module = name.module;
@@ -109,6 +232,8 @@ static bool name_native(struct at *at, uint64_t addr, bool leaf, struct ustack_f
 	f->offset = name.offset + !leaf;
 	f->kind = "native";
 	f->exact = true;
+	name_beneath(at, section, addr);
+	name_beneath(at, at->s->beneath, addr);
 	return true;
 }
 
@@ -146,33 +271,32 @@ static const struct mapping *mapping_at(struct at *at, uint64_t addr)
 	return m;
 }
 
-static void name_address(struct at *at, uint64_t address, bool leaf, struct ustack_frame *f)
+static void name_address(struct at *at, uint64_t address, bool leaf)
 {
 	uint64_t addr = leaf ? address : address - 1;
 	const struct index_entry *e = NULL;
 	const struct mapping *m;
 
-	f->address = address;
 	if (!at->s) {
-		unnamed(f, address, USTACK_REASON_LOST);
+		unnamed(at, address, USTACK_REASON_LOST);
 		return;
 	}
 	/* A library mapped where a JIT's code once was: no note tells of its end. */
 	if (at->s->process && (m = process_mapping(at->s->process, addr)) &&
-	    mapping_is_file(m) && m->exec && name_native(at, addr, leaf, f) && f->function)
+	    mapping_is_file(m) && m->exec && name_native(at, addr, leaf, true))
 		return;
 	switch (index_at(at->s->index, addr, at->head->first, at->head->last, &e)) {
 	case INDEX_FOUND:
-		name_jit(at, e, f);
+		name_jit(at, e, 0, false);
 		return;
 	case INDEX_REPLACED:
-		unnamed(f, address, USTACK_REASON_REPLACED);
+		unnamed(at, address, USTACK_REASON_REPLACED);
 		return;
 	case INDEX_NOTHING:
 		break;
 	}
 	if (!at->s->process) {
-		unnamed(f, address, USTACK_REASON_PROCESS_GONE);
+		unnamed(at, address, USTACK_REASON_PROCESS_GONE);
 		return;
 	}
 	m = mapping_at(at, addr);
@@ -180,34 +304,31 @@ static void name_address(struct at *at, uint64_t address, bool leaf, struct usta
 		/* Nothing can run there: the walk had left the stack's frames. (If
 		 * the process is gone, it may have been mapped since we looked, but
 		 * nothing is ever mapped at the very start.) */
-		unnamed(f, address, at->s->ended && addr >= USTACK_PAGE_SIZE
+		unnamed(at, address, at->s->ended && addr >= USTACK_PAGE_SIZE
 					    ? USTACK_REASON_PROCESS_GONE
 					    : USTACK_REASON_BROKEN);
 		return;
 	}
-	if (name_native(at, addr, leaf, f))
+	if (name_native(at, addr, leaf, false))
 		return;
-	unnamed(f, address, USTACK_REASON_NO_NOTE);
+	unnamed(at, address, USTACK_REASON_NO_NOTE);
 	hint(at);
 }
 
-static void name_token(struct at *at, uint64_t token, bool leaf, struct ustack_frame *f)
+static void name_token(struct at *at, uint64_t token, bool leaf)
 {
 	uint64_t value = USTACK_TOKEN_VALUE(token);
 
-	*f = (struct ustack_frame){
-		.path = "", .module = "", .kind = "", .tier = "", .raw = "",
-	};
 	switch (USTACK_TOKEN_TAG(token)) {
 	case USTACK_TAG_INSTANCE:
-		name_instance(at, USTACK_ENTRY_INSTANCE(value), f);
+		name_instance(at, USTACK_ENTRY_INSTANCE(value));
 		break;
 	case USTACK_TAG_NATIVE:
 	case USTACK_TAG_PENDING:
-		name_address(at, value, leaf, f);
+		name_address(at, value, leaf);
 		break;
 	default:
-		unnamed(f, value, USTACK_REASON_BROKEN);
+		unnamed(at, value, USTACK_REASON_BROKEN);
 	}
 }
 
@@ -228,16 +349,15 @@ int ustack_fetch(struct ustack *u, uint64_t id, struct ustack_stack128 *out)
 	return err;
 }
 
-static struct resolved *new_resolved(uint64_t id, unsigned limit, size_t n_frames)
+static struct resolved *new_resolved(uint64_t id, unsigned limit, size_t room)
 {
-	struct resolved *r = calloc(1, sizeof(*r) + n_frames * sizeof(r->frames[0]));
+	struct resolved *r = calloc(1, sizeof(*r) + room * sizeof(r->frames[0]));
 
 	if (!r)
 		return NULL;
 	r->limit = limit;
 	r->stack.id = id;
 	r->stack.comm = "";
-	r->stack.n_frames = n_frames;
 	r->stack.frames = r->frames;
 	return r;
 }
@@ -266,9 +386,8 @@ static struct resolved *resolve_stored(struct ustack *u, uint64_t id, unsigned l
 
 	if (n > USTACK_CLASS128)
 		n = USTACK_CLASS128;
-	if (limit && n > limit)
-		n = limit;
-	r = new_resolved(id, limit, n);
+	at.room = n + 1;
+	at.r = r = new_resolved(id, limit, at.room);
 	if (!r)
 		return NULL;
 	at.s = follow_space(u->follow, stored->head.space);
@@ -278,17 +397,24 @@ static struct resolved *resolve_stored(struct ustack *u, uint64_t id, unsigned l
 	r->changes = at.s ? at.s->changes : 0;
 	r->stack.first = stored->head.first;
 	r->stack.last = stored->head.last;
-	r->stack.more = n < stored->head.depth || (stored->head.flags & USTACK_F_MORE);
+	r->stack.more = stored->head.flags & USTACK_F_MORE;
 	if (at.s) {
 		r->stack.pid = (uint32_t)at.s->pid;
 		if (at.s->process)
 			r->stack.comm = text_pool_keep(u->texts, at.s->process->comm,
 						     strlen(at.s->process->comm));
 	}
-	for (size_t i = 0; i < n; i++) {
-		name_token(&at, stored->token[i], i == 0, &r->frames[i]);
-		if (r->frames[i].type == USTACK_FRAME_NONE)
-			r->settled = false;
+	for (size_t i = 0; i < n && !at.no_memory && (!limit || at.r->stack.n_frames <= limit); i++)
+		name_token(&at, stored->token[i], i == 0);
+	r = at.r; /* it may have moved */
+	r->stack.frames = r->frames;
+	if (limit && r->stack.n_frames > limit) {
+		r->stack.n_frames = limit;
+		r->stack.more = true;
+	}
+	if (at.no_memory) {
+		resolved_free(r);
+		return NULL;
 	}
 	return r;
 }
