@@ -100,8 +100,8 @@ struct space *follow_space(struct follow *f, uint64_t id);
 /* Read what its notes file has gained, publish it. */
 void follow_catch_up(struct follow *f, struct space *s);
 /* The notes that the file mapped at @addr brings along (.note.ustack), as an index
- * of its own; looked for when first asked. NULL: it has none. */
-struct index *follow_section(struct follow *f, struct space *s, uint64_t addr);
+ * of its own. NULL: it has none. */
+struct index *follow_section(const struct space *s, uint64_t addr);
 /* Read its mappings again; true if they could be read. */
 bool follow_refresh(struct follow *f, struct space *s);
 void follow_stats(const struct follow *f, struct follow_stats *out);

@@ -46,6 +46,13 @@ struct source {
 	bool ended;          /* told of its successor, or closed */
 };
 
+#define NO_SECTION 4096
+
+/* A mapped file, as /proc/PID/maps numbers it, that has no .note.ustack. */
+struct no_section {
+	uint64_t dev, inode;
+};
+
 struct follow {
 	struct follow_opts opts;
 	struct given *given;
@@ -62,6 +69,7 @@ struct follow {
 	int epoll_fd, stop_fd, inotify_fd;
 	struct life *life;
 	struct events *events;
+	struct no_section no_section[NO_SECTION];
 };
 
 __attribute__((format(printf, 3, 4)))
@@ -78,6 +86,8 @@ void sources_look(struct follow *f, struct space *s);
 bool sources_drain(struct follow *f, struct space *s, bool final);
 /* The same for the one whose inotify watch this is. */
 void sources_drain_watch(struct follow *f, struct space *s, int watch);
+/* The notes that files bring along which the process has mapped by now. */
+void sources_look_at_sections(struct follow *f, struct space *s);
 void sources_close(struct follow *f, struct space *s);
 uint64_t sources_annotations(const struct space *s, uint64_t *instances);
 

@@ -418,6 +418,7 @@ void sources_look(struct follow *f, struct space *s)
 
 	if (s->notes == SPACE_NOTES_OFF || !s->process || s->ended)
 		return;
+	sources_look_at_sections(f, s);
 	given = follow_given_for(f, s->process);
 	if (given) {
 		int fd = s->notes == SPACE_NOTES_NONE ? fcntl(given->fd, F_DUPFD_CLOEXEC, 0) : -1;
@@ -456,54 +457,89 @@ static int bias_of(int fd, const struct mapping *m, uint64_t *bias)
 	return -ENOENT;
 }
 
-static struct source *open_section(struct follow *f, struct space *s, const struct mapping *m)
+/* Files that have no section: most. One that takes the place of another in a file
+ * system, with the same number, is looked at again once the table forgets. */
+static struct no_section *none_at(struct follow *f, const struct mapping *m)
 {
-	struct source *so = calloc(1, sizeof(*so));
-	const char *why = NULL;
-	uint64_t bias;
-	int fd;
+	uint64_t h = (m->inode ^ m->dev << 40) * 0x9e3779b97f4a7c15ull;
 
-	if (!so)
-		return NULL;
-	/* Whether it has notes or not: it is looked at once. */
-	so->kind = SOURCE_SECTION;
-	so->watch = -1;
-	so->dev = m->dev;
-	so->inode = m->inode;
-	so->path = strdup(m->path);
-	so->next = s->sources;
-	s->sources = so;
-	fd = so->path ? process_open_mapping(s->process, m) : -1;
-	if (fd >= 0 && bias_of(fd, m, &bias)) {
-		close(fd);
-		fd = -1;
-	}
-	if (fd < 0 || note_reader_open_section(fd, bias, &so->reader, &why))
-		return so;
+	return &f->no_section[(h >> 32) % NO_SECTION];
+}
+
+static void read_section(struct follow *f, struct space *s, struct source *so)
+{
 	so->index = index_new(&f->next_instance);
 	for (unsigned rounds = 0; so->index && so->reader && rounds < 16; rounds++) {
 		drain_one(f, s, so, true);
 		if (!so->more)
 			break;
 	}
-	follow_tell(f, 0, "%s[%d]: %s has notes of its own code", follow_who(s), s->pid, m->path);
 	if (so->reader)
 		stop_reading(f, so);
-	return so;
 }
 
-struct index *follow_section(struct follow *f, struct space *s, uint64_t addr)
+static void look_at_section(struct follow *f, struct space *s, const struct mapping *m)
+{
+	struct no_section *none = none_at(f, m);
+	struct note_reader *reader = NULL;
+	const char *why = NULL;
+	struct source *so;
+	uint64_t bias;
+	int fd;
+
+	if ((none->dev == m->dev && none->inode == m->inode) ||
+	    have(s, m->dev, m->inode, SOURCE_SECTION))
+		return;
+	fd = process_open_mapping(s->process, m);
+	if (fd < 0)
+		return;
+	if (bias_of(fd, m, &bias)) {
+		close(fd);
+		return;
+	}
+	if (note_reader_open_section(fd, bias, &reader, &why)) {
+		none->dev = m->dev;
+		none->inode = m->inode;
+		return;
+	}
+	so = calloc(1, sizeof(*so));
+	if (so)
+		so->path = strdup(m->path);
+	if (!so || !so->path || count(s, true) >= SECTIONS_MAX) {
+		note_reader_close(reader);
+		if (so)
+			free(so->path);
+		free(so);
+		return;
+	}
+	so->kind = SOURCE_SECTION;
+	so->watch = -1;
+	so->dev = m->dev;
+	so->inode = m->inode;
+	so->reader = reader;
+	so->next = s->sources;
+	s->sources = so;
+	follow_tell(f, 0, "%s[%d]: %s has notes of its own code", follow_who(s), s->pid, m->path);
+	read_section(f, s, so);
+}
+
+void sources_look_at_sections(struct follow *f, struct space *s)
+{
+	const struct process *p = s->process;
+
+	for (size_t i = 0; i < p->n_maps; i++)
+		if (p->maps[i].exec && !p->maps[i].gone && mapping_is_file(&p->maps[i]))
+			look_at_section(f, s, &p->maps[i]);
+}
+
+struct index *follow_section(const struct space *s, uint64_t addr)
 {
 	const struct mapping *m = s->process ? process_mapping(s->process, addr) : NULL;
-	const struct source *so;
 
-	if (!m || !mapping_is_file(m) || !m->exec || s->notes == SPACE_NOTES_OFF)
+	if (!m || !mapping_is_file(m) || !m->exec)
 		return NULL;
-	for (so = s->sources; so; so = so->next)
+	for (const struct source *so = s->sources; so; so = so->next)
 		if (so->kind == SOURCE_SECTION && so->dev == m->dev && so->inode == m->inode)
 			return so->index;
-	if (s->ended || count(s, true) >= SECTIONS_MAX)
-		return NULL;
-	so = open_section(f, s, m);
-	return so ? so->index : NULL;
+	return NULL;
 }

@@ -210,7 +210,7 @@ static void name_beneath(struct at *at, const struct index *index, uint64_t addr
 /* Names from the file mapped at @addr. @symbol: only if it has one. */
 static bool name_native(struct at *at, uint64_t addr, bool leaf, bool symbol)
 {
-	struct index *section = follow_section(at->u->follow, at->s, addr);
+	struct index *section = follow_section(at->s, addr);
 	const struct index_entry *e;
 	struct native_name name;
 	struct ustack_frame *f;

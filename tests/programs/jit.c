@@ -27,7 +27,9 @@
  *     gcc -O1 -fno-omit-frame-pointer -fno-optimize-sibling-calls \
  *         -Wall -Wextra -Werror -o jit jit.c
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
