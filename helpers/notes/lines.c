@@ -64,6 +64,7 @@ static void set_entry(struct note_line *l, const uint8_t *p, const uint8_t *end)
 	l->addr = get64(p);
 	l->line = get32(p + 8);
 	l->column = get32(p + 12);
+	l->scope = 0;
 	l->file.s = (const char *)p + ENTRY_SIZE;
 	l->file.len = (size_t)(end - p) - ENTRY_SIZE;
 }

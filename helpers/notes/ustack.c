@@ -433,7 +433,7 @@ static int look_again(struct note_reader *r)
 		int rc = chunk_read(r, &us->open[i]);
 
 		if (rc)
-			return rc == -ENODATA ? 0 : rc; /* it shrank: the next drain sees to that */
+			return rc;
 		chunk_next(r, &us->open[i]);
 	}
 	return 0;
@@ -476,6 +476,8 @@ int unotes_drain(struct note_reader *r)
 		rc = hand_in_order(r);
 	us->drained = !rc;
 	close_chunks(us, true);
+	if (rc == -ENODATA) /* it shrank just now: the next drain sees to that */
+		return 0;
 	if (!rc && r->final && !r->more)
 		tell_missing(r);
 	return rc;

@@ -144,6 +144,8 @@ static struct note_str string(struct note_reader *r, uint64_t off, struct ustack
 
 		return (struct note_str){ at ? (const char *)at : "", at ? s.len : 0 };
 	}
+	if (!s.len)
+		return (struct note_str){ "", 0 };
 	if (s.len > p->cap_text - p->len_text) {
 		texts->bad = true;
 		return (struct note_str){ "", 0 };

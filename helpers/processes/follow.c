@@ -269,6 +269,8 @@ bool follow_refresh(struct follow *f, struct space *s)
 	if (!s->process || s->ended || process_refresh(s->process) < 0)
 		return false;
 	clamp(s);
+	if (s->notes != SPACE_NOTES_OFF)
+		sources_look_at_sections(f, s);
 	if (f->opts.seen)
 		f->opts.seen(f->opts.ctx, s->process);
 	return true;

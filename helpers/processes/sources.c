@@ -168,7 +168,7 @@ static void drain_one(struct follow *f, struct space *s, struct source *so, bool
 		refuse(f, s, so->path, note_reader_why(so->reader));
 		stop_reading(f, so);
 	}
-	if (s->outside && (final || d.now >= s->next_refresh)) {
+	if (so->kind != SOURCE_SECTION && s->outside && (final || d.now >= s->next_refresh)) {
 		s->outside = false;
 		d.now = times_now();
 		follow_refresh(f, s);

@@ -50,7 +50,10 @@ static inline int fuzz_note(void *ctx, const struct note *n)
 	size_t *count = ctx;
 
 	++*count;
-	if (n->type == NOTE_CLOSE)
+	if (n->type == NOTE_CLOSE || n->type == NOTE_RESET || n->type == NOTE_SUCCESSOR)
+		return 0;
+	MUST(n->size > 0 && n->addr + n->size > n->addr);
+	if (n->type == NOTE_UNLOAD)
 		return 0;
 	MUST(n->size > 0 && n->addr + n->size > n->addr && n->addr + n->size <= 1ULL << 56);
 	if (n->type != NOTE_CODE)
@@ -61,8 +64,20 @@ static inline int fuzz_note(void *ctx, const struct note *n)
 
 		MUST(l->addr >= n->addr && l->addr < n->addr + n->size);
 		MUST(!i || l->addr > n->lines[i - 1].addr);
+		MUST(l->scope <= n->n_scopes);
 		escape_text(fuzz_null(), l->file.s, l->file.len); /* reads it all */
 	}
+	for (size_t i = 0; i < n->n_scopes; i++) {
+		MUST(n->scopes[i].parent <= i);
+		escape_text(fuzz_null(), n->scopes[i].function.s, n->scopes[i].function.len);
+		escape_text(fuzz_null(), n->scopes[i].call_file.s, n->scopes[i].call_file.len);
+	}
+	if (n->about) {
+		escape_text(fuzz_null(), n->about->file.s, n->about->file.len);
+		escape_text(fuzz_null(), n->about->map.s, n->about->map.len);
+	}
+	MUST(n->unwind.eh_frame_hdr_size <= n->unwind.data.len);
+	escape_text(fuzz_null(), n->unwind.data.s, n->unwind.data.len);
 	return 0;
 }
 
@@ -73,12 +88,24 @@ static inline void fuzz_problem(void *ctx, enum note_problem p, uint64_t offset,
 	MUST(p < NOTE_PROBLEM_MAX && what[0]);
 }
 
+/* All there is, in as many rounds as it takes. */
+static inline long fuzz_drain(struct note_reader *r, const struct note_sink *sink, bool final)
+{
+	long n, all = 0;
+
+	do {
+		n = note_reader_drain(r, sink, final);
+		all += n > 0 ? n : 0;
+	} while (n >= 0 && note_reader_more(r));
+	return all;
+}
+
 static inline void fuzz_file(const uint8_t *data, size_t size)
 {
 	size_t handed = 0, cut;
 	struct note_sink sink = { fuzz_note, fuzz_problem, &handed };
 	struct note_reader *r;
-	long n, total = 0;
+	long total = 0;
 	int fd;
 
 	if (size < 1)
@@ -89,15 +116,13 @@ static inline void fuzz_file(const uint8_t *data, size_t size)
 	fd = memfd_create("fuzz", 0);
 	MUST(fd >= 0 && write(fd, data, cut) == (ssize_t)cut);
 	if (note_reader_open(dup(fd), &r, NULL) == 0) {
-		n = note_reader_drain(r, &sink, false);
-		total += n > 0 ? n : 0;
+		total += fuzz_drain(r, &sink, false);
 		MUST(write(fd, data + cut, size - cut) == (ssize_t)(size - cut));
-		n = note_reader_drain(r, &sink, true);
-		total += n > 0 ? n : 0;
+		total += fuzz_drain(r, &sink, true);
 		MUST((size_t)total == handed);
 		MUST(note_reader_stats(r)->bytes <= size);
 		MUST(ftruncate(fd, (off_t)cut) == 0);
-		note_reader_drain(r, &sink, true);
+		fuzz_drain(r, &sink, true);
 		note_reader_close(r);
 	}
 	close(fd);
