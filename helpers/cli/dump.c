@@ -70,7 +70,7 @@ static void text_code(FILE *f, const struct note *n, bool lines)
 		text_position(f, cn.path, cn.line, cn.column);
 		fputs(cn.line ? " defined)" : ")", f);
 	}
-	fprintf(f, " [%s%s%s]", code_kind_name(cn.kind), cn.tier ? ", " : "", code_tier_name(cn.tier));
+	fprintf(f, " [%s%s%s]", cn.kind, cn.tier ? ", " : "", code_tier_name(cn.tier));
 	if (n->n_lines)
 		fprintf(f, " %zu line%s", n->n_lines, n->n_lines == 1 ? "" : "s");
 	text_time(f, n->time);
@@ -124,7 +124,7 @@ static void json_code(FILE *f, const struct note *n, bool lines)
 	json_str(f, "function", cn.function);
 	json_str(f, "path", cn.path);
 	fprintf(f, ",\"def_line\":%" PRIu32 ",\"def_column\":%" PRIu32 ",\"kind\":\"%s\",\"tier\":\"%s\"",
-		cn.line, cn.column, code_kind_name(cn.kind), code_tier_name(cn.tier));
+		cn.line, cn.column, cn.kind, code_tier_name(cn.tier));
 	fprintf(f, ",\"line_count\":%zu", n->n_lines);
 	if (!lines)
 		return;

@@ -17,7 +17,7 @@
 #include <string.h>
 
 #include "notes/private.h"
-#include "runtimes/name.h"
+#include "runtimes/runtime.h"
 
 #define ENTRY_SIZE 16u
 #define ELF_HEADER_SIZE 0x40u
@@ -378,7 +378,7 @@ ssize_t debug_lines(struct line_table *t, const struct debug_info *d, enum bias 
 	if (rc)
 		return rc;
 	code_name_parse(name, &cn);
-	v8 = cn.kind != KIND_JIT;
+	v8 = cn.runtime == &v8_runtime;
 	rc = parse(t->lines, d, v8, cn.path, &code);
 	if (rc)
 		return rc;

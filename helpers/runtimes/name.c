@@ -1,46 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Names as runtimes write them -> their parts; and what to tell the user of a
- * runtime that writes no notes. A dialect is a folder with one function that
- * either takes the whole name apart or leaves it alone; the first that can,
- * does.
+ * runtime that writes no notes. Both are each runtime's own (its folder); here
+ * is only the table of them. The first dialect that takes a name has it; their
+ * forms are such that no name is two runtimes' (the tests see to it).
  */
 #include <string.h>
 
-#include "runtimes/name.h"
-#include "runtimes/v8/v8.h"
+#include "runtimes/runtime.h"
+#include "runtimes/text.h"
+
+static const struct runtime *const runtimes[] = {
+	&v8_runtime,   &hotspot_runtime, &cpython_runtime, &php_runtime,   &beam_runtime, &dotnet_runtime,
+	&mono_runtime, &ruby_runtime,    &luajit_runtime,  &guile_runtime, &qemu_runtime,
+};
+
+#define N_RUNTIMES (sizeof(runtimes) / sizeof(runtimes[0]))
 
 void code_name_parse(struct note_str name, struct code_name *out)
 {
 	memset(out, 0, sizeof(*out));
 	out->function = name;
-	out->kind = KIND_JIT;
-	out->tier = TIER_UNKNOWN;
-	if (!v8_name_parse(name, out))
-		out->function = name;
+	for (size_t i = 0; i < N_RUNTIMES; i++) {
+		if (runtimes[i]->parse && runtimes[i]->parse(name, out)) {
+			out->runtime = runtimes[i];
+			break;
+		}
+	}
+	if (!out->kind)
+		out->kind = KIND_JIT;
 	if (!out->function.len)
 		out->function = (struct note_str){ "(anonymous)", strlen("(anonymous)") };
-}
-
-const char *code_kind_name(enum code_kind k)
-{
-	switch (k) {
-	case KIND_JIT:
-		return "jit";
-	case KIND_JS:
-		return "js";
-	case KIND_WASM:
-		return "wasm";
-	case KIND_REGEXP:
-		return "regexp";
-	case KIND_BUILTIN:
-		return "builtin";
-	case KIND_STUB:
-		return "stub";
-	case KIND_INTERP:
-		return "interp";
-	}
-	return "jit";
 }
 
 const char *code_tier_name(enum code_tier t)
@@ -60,34 +50,6 @@ const char *code_tier_name(enum code_tier t)
 	return "";
 }
 
-/* A name here stands for itself and for itself with a version or a variant
- * behind it (python3.13, php8.2, qemu-system-x86_64): any further characters
- * but letters, or anything at all after a '-' or '.'. */
-static const struct {
-	const char *exe;
-	const char *hint;
-} hints[] = {
-	{ "node", "restart it with --perf-basic-prof --interpreted-frames-native-stack" },
-	{ "nodejs", "restart it with --perf-basic-prof --interpreted-frames-native-stack" },
-	{ "java", "restart it with -XX:+PreserveFramePointer, then run `jcmd PID Compiler.perfmap` (JDK 17 or newer)" },
-	{ "python", "restart it with -X perf (Python 3.12 or newer)" },
-	{ "ruby", "restart it with --yjit --yjit-perf (Ruby 3.3 or newer, built with YJIT)" },
-	{ "php", "restart it with -d opcache.jit_debug=16 for a perf map (32: a jitdump)" },
-	{ "php-fpm", "restart it with -d opcache.jit_debug=16 for a perf map (32: a jitdump)" },
-	{ "beam.smp", "restart it with +JPperf true (Erlang/OTP 25 or newer)" },
-	{ "dotnet", "restart it with DOTNET_PerfMapEnabled=1 in its environment" },
-	{ "luajit", "LuaJIT writes no notes of its code" },
-	{ "guile", "restart it with GUILE_JIT_LOG=1 in its environment" },
-	{ "mono", "restart it with --jitmap" },
-	{ "mono-sgen", "restart it with --jitmap" },
-	{ "qemu", "restart it with -perfmap (QEMU 8 or newer)" },
-};
-
-static bool is_letter(char c)
-{
-	return (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
-}
-
 static bool names(const char *exe, const char *base)
 {
 	size_t len = strlen(exe);
@@ -97,7 +59,7 @@ static bool names(const char *exe, const char *base)
 	for (base += len; *base; base++) {
 		if (*base == '-' || *base == '.')
 			return true;
-		if (is_letter(*base))
+		if (text_is_letter(*base))
 			return false;
 	}
 	return true;
@@ -105,8 +67,9 @@ static bool names(const char *exe, const char *base)
 
 const char *runtime_hint(const char *exe_basename)
 {
-	for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++)
-		if (names(hints[i].exe, exe_basename))
-			return hints[i].hint;
+	for (size_t i = 0; i < N_RUNTIMES; i++)
+		for (const struct runtime_hint *h = runtimes[i]->hints; h->exe; h++)
+			if (names(h->exe, exe_basename))
+				return h->hint;
 	return NULL;
 }

@@ -10,15 +10,17 @@
 
 #include "notes/note.h"
 
-enum code_kind { /* closed list, DESIGN.md section 7 */
-	KIND_JIT,
-	KIND_JS,
-	KIND_WASM,
-	KIND_REGEXP,
-	KIND_BUILTIN,
-	KIND_STUB,
-	KIND_INTERP,
-};
+/* The kinds that any runtime may have (DESIGN.md section 7). A runtime gives
+ * its language's code a kind of its own, at most 7 of [a-z]: see its folder. */
+#define KIND_JIT "jit"
+#define KIND_JS "js"
+#define KIND_WASM "wasm"
+#define KIND_REGEXP "regexp"
+#define KIND_BUILTIN "builtin"
+#define KIND_STUB "stub"
+#define KIND_INTERP "interp"
+
+struct runtime;
 
 /* All strings point into the name that was parsed (or are static). */
 struct code_name {
@@ -26,12 +28,12 @@ struct code_name {
 	struct note_str path;     /* len 0: none */
 	uint32_t line;            /* where the function is defined; 0: not known */
 	uint32_t column;
-	enum code_kind kind;
+	const char *kind;         /* static, never empty */
 	enum code_tier tier;
+	const struct runtime *runtime; /* whose dialect the name is; NULL: nobody's */
 };
 
 void code_name_parse(struct note_str name, struct code_name *out);
-const char *code_kind_name(enum code_kind k);
 const char *code_tier_name(enum code_tier t); /* "" for TIER_UNKNOWN */
 
 /* What to tell the user of a process that JITs and writes no notes, by the

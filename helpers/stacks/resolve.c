@@ -83,7 +83,7 @@ static void name_by_dialect(struct at *at, const struct index_entry *e, struct u
 	f->column = e->column;
 	f->def_line = name.line;
 	f->def_column = name.column;
-	f->kind = code_kind_name(name.kind);
+	f->kind = name.kind;
 	f->tier = code_tier_name(name.tier);
 }
 

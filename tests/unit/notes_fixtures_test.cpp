@@ -35,7 +35,7 @@ string shown(const string &name)
 	code_name n;
 	code_name_parse({ name.data(), name.size() }, &n);
 	std::ostringstream s;
-	s << str(n.function) << " " << str(n.path) << ":" << n.line << ":" << n.column << " " << code_kind_name(n.kind) << " "
+	s << str(n.function) << " " << str(n.path) << ":" << n.line << ":" << n.column << " " << n.kind << " "
 	  << code_tier_name(n.tier);
 	return s.str();
 }

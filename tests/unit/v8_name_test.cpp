@@ -31,7 +31,7 @@ parts parse(const string &name)
 	code_name n;
 	code_name_parse({ name.data(), name.size() }, &n);
 	return { string(n.function.s, n.function.len), n.path.len ? string(n.path.s, n.path.len) : "", n.line, n.column,
-		 code_kind_name(n.kind), code_tier_name(n.tier) };
+		 n.kind, code_tier_name(n.tier) };
 }
 
 TEST(v8_name, tiers)

@@ -17,59 +17,36 @@
  * which something looks like the beginning of one; if nothing does, at the
  * first space.
  */
-#include <string.h>
-
-#include "runtimes/v8/v8.h"
+#include "runtimes/runtime.h"
+#include "runtimes/text.h"
 
 struct tag {
 	const char *text; /* with its colon */
-	enum code_kind kind;
+	const char *kind;
 	bool source;
+	bool may_be_empty;
 };
 
 static const struct tag tags[] = {
-	{ "JS:", KIND_JS, true },
-	{ "LazyCompile:", KIND_JS, true },
-	{ "Function:", KIND_JS, true },
-	{ "Script:", KIND_JS, true },
-	{ "Eval:", KIND_JS, true },
-	{ "Builtin:", KIND_BUILTIN, false },
-	{ "BytecodeHandler:", KIND_INTERP, false },
-	{ "Handler:", KIND_INTERP, false },
-	{ "Stub:", KIND_STUB, false },
-	{ "Callback:", KIND_STUB, false },
-	{ "RegExp:", KIND_REGEXP, false },
+	{ "JS:", KIND_JS, true, false },
+	{ "LazyCompile:", KIND_JS, true, false },
+	{ "Function:", KIND_JS, true, false },
+	{ "Script:", KIND_JS, true, false },
+	{ "Eval:", KIND_JS, true, false },
+	{ "Builtin:", KIND_BUILTIN, false, false },
+	{ "BytecodeHandler:", KIND_INTERP, false, false },
+	{ "Handler:", KIND_INTERP, false, false },
+	{ "Stub:", KIND_STUB, false, false },
+	{ "Callback:", KIND_STUB, false, false },
+	{ "RegExp:", KIND_REGEXP, false, true },
 };
 
 static const struct tag *find_tag(struct note_str name)
 {
-	for (size_t i = 0; i < sizeof(tags) / sizeof(tags[0]); i++) {
-		size_t len = strlen(tags[i].text);
-
-		if (name.len >= len && memcmp(name.s, tags[i].text, len) == 0)
+	for (size_t i = 0; i < sizeof(tags) / sizeof(tags[0]); i++)
+		if (text_starts(name, tags[i].text))
 			return &tags[i];
-	}
 	return NULL;
-}
-
-static void drop(struct note_str *s, size_t n)
-{
-	s->s += n;
-	s->len -= n;
-}
-
-static bool starts(struct note_str s, const char *with)
-{
-	size_t len = strlen(with);
-
-	return s.len >= len && memcmp(s.s, with, len) == 0;
-}
-
-static bool ends(struct note_str s, const char *with)
-{
-	size_t len = strlen(with);
-
-	return s.len >= len && memcmp(s.s + s.len - len, with, len) == 0;
 }
 
 static enum code_tier take_tier(struct note_str *s)
@@ -92,29 +69,10 @@ static enum code_tier take_tier(struct note_str *s)
 	default:
 		return TIER_UNKNOWN;
 	}
-	drop(s, 1);
+	text_drop(s, 1);
 	if (s->len && s->s[0] == '\'')
-		drop(s, 1);
+		text_drop(s, 1);
 	return tier;
-}
-
-/* Take ":123" off the end. Digits that do not fit a line number are no number. */
-static bool take_number(struct note_str *s, uint32_t *out)
-{
-	size_t i = s->len;
-	uint64_t v = 0, unit = 1;
-
-	while (i && s->s[i - 1] >= '0' && s->s[i - 1] <= '9') {
-		if (s->len - i >= 9)
-			return false;
-		v += unit * (uint64_t)(s->s[--i] - '0');
-		unit *= 10;
-	}
-	if (i == s->len || !i || s->s[i - 1] != ':')
-		return false;
-	s->len = i - 1;
-	*out = (uint32_t)v;
-	return true;
 }
 
 /* A URL's or a node module's scheme: "file:", "node:", "webpack-internal:". */
@@ -129,13 +87,13 @@ static bool is_scheme(struct note_str s)
 
 static bool looks_like_path(struct note_str s)
 {
-	return !s.len || s.s[0] == '/' || starts(s, "./") || starts(s, "../") || is_scheme(s);
+	return !s.len || s.s[0] == '/' || text_starts(s, "./") || text_starts(s, "../") || is_scheme(s);
 }
 
 /* "get size": the space belongs to the function, if there is another one. */
 static bool is_accessor(struct note_str s, size_t space)
 {
-	return space == 3 && (starts(s, "get ") || starts(s, "set ")) &&
+	return space == 3 && (text_starts(s, "get ") || text_starts(s, "set ")) &&
 	       memchr(s.s + 4, ' ', s.len - 4) != NULL;
 }
 
@@ -166,14 +124,11 @@ static bool parse_wasm(struct note_str s, struct code_name *out)
 	struct note_str fn = s;
 	size_t i;
 
-	if (ends(s, "-turbofan")) {
+	if (text_take_end(&fn, "-turbofan"))
 		out->tier = TIER_OPTIMIZED;
-		fn.len -= strlen("-turbofan");
-	} else if (ends(s, "-liftoff")) {
+	else if (text_take_end(&fn, "-liftoff"))
 		out->tier = TIER_BASELINE;
-		fn.len -= strlen("-liftoff");
-	}
-	for (i = fn.len; i && fn.s[i - 1] >= '0' && fn.s[i - 1] <= '9'; i--)
+	for (i = fn.len; i && text_is_digit(fn.s[i - 1]); i--)
 		;
 	if (i == fn.len || i < 2 || fn.s[i - 1] != '-')
 		return false;
@@ -187,9 +142,9 @@ static bool parse_source(struct note_str s, struct code_name *out)
 {
 	uint32_t last, before;
 
-	if (take_number(&s, &last)) {
+	if (text_take_number(&s, ':', &last)) {
 		out->line = last;
-		if (take_number(&s, &before)) {
+		if (text_take_number(&s, ':', &before)) {
 			out->line = before;
 			out->column = last;
 		}
@@ -206,24 +161,32 @@ static bool parse_source(struct note_str s, struct code_name *out)
 	return parse_wasm(s, out);
 }
 
-bool v8_name_parse(struct note_str name, struct code_name *out)
+static bool parse(struct note_str name, struct code_name *out)
 {
 	const struct tag *tag = find_tag(name);
 	struct code_name cn = { 0 };
 
 	if (!tag)
 		return false;
-	drop(&name, strlen(tag->text));
+	text_drop(&name, strlen(tag->text));
 	cn.kind = tag->kind;
 	if (tag->source) {
 		cn.tier = take_tier(&name);
 		if (!parse_source(name, &cn))
 			return false;
 	} else {
-		if (!name.len && tag->kind != KIND_REGEXP)
+		if (!name.len && !tag->may_be_empty)
 			return false;
 		cn.function = name;
 	}
 	*out = cn;
 	return true;
 }
+
+static const struct runtime_hint hints[] = {
+	{ "node", "restart it with --perf-basic-prof --interpreted-frames-native-stack" },
+	{ "nodejs", "restart it with --perf-basic-prof --interpreted-frames-native-stack" },
+	{ NULL, NULL },
+};
+
+const struct runtime v8_runtime = { parse, hints };

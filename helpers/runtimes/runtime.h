@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a runtime's folder hands to name.c: its dialect, the executables that it
+ * is known by, and what to tell the user of one that writes no notes.
+ *
+ * One process can hold several runtimes, and a file says nothing of who wrote
+ * it: each name is judged by itself. So a dialect takes only forms that no other
+ * runtime and no C++ symbol has; any other name is left as it stands.
+ */
+#ifndef USTACK_RUNTIMES_RUNTIME_H
+#define USTACK_RUNTIMES_RUNTIME_H
+
+#include "runtimes/name.h"
+
+struct runtime_hint {
+	/* Stands for itself and for itself with a version or a variant behind it
+	 * (python3.13, php8.2, qemu-system-x86_64): any further characters but
+	 * letters, or anything at all after a '-' or '.'. */
+	const char *exe;
+	const char *hint; /* a clause to stand behind "no notes; " */
+};
+
+struct runtime {
+	/* True, and *out filled in (function may be empty; kind may be NULL: "jit"),
+	 * if this runtime wrote @name. False, and *out as it was, if not. NULL if
+	 * its names hold nothing to take apart. */
+	bool (*parse)(struct note_str name, struct code_name *out);
+	const struct runtime_hint *hints; /* ends with one whose exe is NULL */
+};
+
+extern const struct runtime v8_runtime;
+extern const struct runtime hotspot_runtime;
+extern const struct runtime cpython_runtime;
+extern const struct runtime php_runtime;
+extern const struct runtime beam_runtime;
+extern const struct runtime dotnet_runtime;
+extern const struct runtime mono_runtime;
+extern const struct runtime ruby_runtime;
+extern const struct runtime luajit_runtime;
+extern const struct runtime guile_runtime;
+extern const struct runtime qemu_runtime;
+
+#endif
