@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * jitdump: a 40-byte header, then records, each with its own length. Code
- * bytes are never read, only stepped over. FORMAT.md has the layout and what
+ * bytes are never read, only stepped over. READERS.md has the layout and what
  * each producer makes of it.
  *
- * Lines come in a record of their own *before* the code that they belong to;
- * they are kept, as they stand in the file, until the very next piece of code:
- * if that has another address they are orphans, because older lines must not
- * stick to newer code.
+ * Lines and unwinding info come in records of their own *before* the code that
+ * they belong to; they are kept, as they stand in the file, until the very next
+ * piece of code. Lines say the code's address: if that is another one they are
+ * orphans, because older lines must not stick to newer code. Unwinding info says
+ * none, and belongs to whatever code comes next (perf reads it so, too).
  *
- * A record whose length makes no sense leaves no way to the next one. Then the
- * bytes that follow are searched for a record that fits: known type, sizes
- * that add up, a time near the last one seen, and another such record (or the
- * file's end) right behind it.
+ * A record whose length makes no sense leaves no way to the next one: then the
+ * bytes that follow are searched for one (jitdump_search.c).
  */
+#include <elf.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,35 +27,15 @@
 #define HEADER_SIZE 40u
 #define HEADER_MAX 65536u
 #define VERSION 1u
-#define EM_X86_64_ 62u
+#define VERSION_MONO 2u
 #define FLAG_ARCH_TIMESTAMP 1ULL
 
-#define PREFIX_SIZE 16u
-#define LOAD_SIZE 56u
-#define MOVE_SIZE 64u
-#define DEBUG_SIZE 32u
-#define UNWIND_SIZE 40u
-#define RECORD_MAX (CODE_MAX_BYTES + LOAD_SIZE + NAME_MAX_BYTES)
+/* No function's unwinding info comes near this. */
+#define UNWIND_MAX (1u << 20)
 
-/* Records are written in order of time, or nearly: what a search finds must be
- * this near to the last record before the damage. */
-#define TIME_NEAR (3600ULL * 1000000000ULL)
-
-enum record_id {
-	RECORD_LOAD = 0,
-	RECORD_MOVE = 1,
-	RECORD_DEBUG = 2,
-	RECORD_CLOSE = 3,
-	RECORD_UNWIND = 4,
-	RECORD_END,
-};
-
-struct record {
-	uint64_t off;
-	uint32_t id;
-	uint32_t size;
-	uint64_t time;
-};
+/* Counted in ns, no machine has been up for 31 years; the wall clock has. */
+#define WALL_NS_LEAST 1000000000000000000ULL
+#define DAY_US (86400ULL * 1000000)
 
 static uint32_t get32(const uint8_t *p)
 {
@@ -73,17 +53,21 @@ static uint64_t get64(const uint8_t *p)
 	return v;
 }
 
-static struct record prefix(const uint8_t *p, uint64_t off)
+struct jitdump_record jitdump_prefix(const uint8_t *p, uint64_t off)
 {
-	return (struct record){ off, get32(p), get32(p + 4), get64(p + 8) };
+	return (struct jitdump_record){ off, get32(p), get32(p + 4), get64(p + 8) };
 }
 
 void jitdump_reset(struct jitdump *jd)
 {
 	jd->header_done = false;
+	jd->closed = false;
 	jd->scanning = false;
+	jd->resume = 0;
 	jd->last_time = 0;
+	jd->clock = JITDUMP_CLOCK_MONOTONIC;
 	jd->debug.pending = false;
+	jd->unwind.pending = false;
 	jd->bias = BIAS_UNKNOWN;
 }
 
@@ -91,17 +75,23 @@ void jitdump_give_back(struct jitdump *jd)
 {
 	free(jd->table.lines);
 	jd->table = (struct line_table){ 0 };
-	if (jd->debug.pending)
-		return;
-	free(jd->debug.data);
-	jd->debug = (struct debug_info){ 0 };
+	if (!jd->debug.pending) {
+		free(jd->debug.data);
+		jd->debug = (struct debug_info){ 0 };
+	}
+	if (!jd->unwind.pending) {
+		free(jd->unwind.data);
+		jd->unwind = (struct unwind_info){ 0 };
+	}
 }
 
 void jitdump_free(struct jitdump *jd)
 {
-	jd->debug.pending = false;
+	jd->debug.pending = jd->unwind.pending = false;
 	jitdump_give_back(jd);
 }
+
+/* ---- the header ---------------------------------------------------------- */
 
 int jitdump_magic(const uint8_t *p, size_t len)
 {
@@ -118,35 +108,102 @@ static int refuse(struct note_reader *r, int err, const char *why)
 	return err;
 }
 
+static const char *other_machine(uint32_t machine)
+{
+	switch (machine) {
+	case EM_X86_64:
+		return NULL;
+	case EM_386:
+		return "a jitdump of 32-bit x86 code: only x86-64 is read";
+	case EM_ARM:
+		return "a jitdump of 32-bit ARM code: only x86-64 is read";
+	case EM_AARCH64:
+		return "a jitdump of AArch64 code: only x86-64 is read";
+	default:
+		return "a jitdump of another architecture than x86-64";
+	}
+}
+
+/*
+ * Version 2 is Mono's alone: the records of version 1, and a header that is 40 bytes
+ * long all the same, but calls itself 8 (the size of a pointer to it).
+ */
+static uint32_t header_size(uint32_t version, uint32_t said)
+{
+	return version == VERSION_MONO && said == sizeof(uint64_t) ? HEADER_SIZE : said;
+}
+
 int jitdump_header(struct note_reader *r)
 {
 	const uint8_t *p;
 	ssize_t n = reader_window(r, 0, HEADER_SIZE, &p);
+	const char *machine;
 	uint32_t size;
 
 	if (n < 0)
 		return (int)n;
 	if (n >= MAGIC_LEN && memcmp(p, MAGIC_BE, MAGIC_LEN) == 0)
 		return refuse(r, -ENOTSUP, "a jitdump of the other byte order");
-	if (n >= 8 && get32(p + 4) != VERSION)
-		return refuse(r, -ENOTSUP, "a jitdump of another version than 1");
+	if (n >= 8 && get32(p + 4) != VERSION && get32(p + 4) != VERSION_MONO)
+		return refuse(r, -ENOTSUP, "a jitdump of another version than 1 (or 2, Mono's)");
 	if (n < (ssize_t)HEADER_SIZE)
 		return 0;
-	size = get32(p + 8);
+	size = header_size(get32(p + 4), get32(p + 8));
 	if (size < HEADER_SIZE || size > HEADER_MAX)
 		return refuse(r, -EBADMSG, "a jitdump whose header has a wrong size");
-	if (get32(p + 12) != EM_X86_64_)
-		return refuse(r, -ENOTSUP, "a jitdump of another architecture than x86-64");
-	if (get64(p + 32) & FLAG_ARCH_TIMESTAMP)
-		return refuse(r, -ENOTSUP, "a jitdump with the processor's timestamps instead of CLOCK_MONOTONIC");
-	if (get64(p + 32))
+	machine = other_machine(get32(p + 12));
+	if (machine)
+		return refuse(r, -ENOTSUP, machine);
+	if (get64(p + 32) & ~FLAG_ARCH_TIMESTAMP)
 		return refuse(r, -ENOTSUP, "a jitdump with flags that this version does not know");
 	if (size > r->size)
 		return 0;
 	r->pid = get32(p + 20);
 	r->off = size;
+	r->jd.version = get32(p + 4);
+	r->jd.clock = get64(p + 32) & FLAG_ARCH_TIMESTAMP ? JITDUMP_CLOCK_CYCLES : JITDUMP_CLOCK_MONOTONIC;
 	r->jd.header_done = true;
 	return 0;
+}
+
+/* ---- time ---------------------------------------------------------------- */
+
+const char *jitdump_clock_name(enum jitdump_clock clock)
+{
+	switch (clock) {
+	case JITDUMP_CLOCK_WALL:
+		return "wall clock";
+	case JITDUMP_CLOCK_CYCLES:
+		return "processor's cycles";
+	case JITDUMP_CLOCK_MONOTONIC:
+		break;
+	}
+	return "CLOCK_MONOTONIC";
+}
+
+/* In ns by its size; in us if it lies within the day before the file was written
+ * last. (What a machine that is up for twenty days counts in ns is that only for
+ * three minutes, and taken for timeless then.) */
+static bool is_wall_time(const struct note_reader *r, uint64_t time)
+{
+	uint64_t written = r->mtime / 1000;
+
+	return time >= WALL_NS_LEAST || (time <= written + 1000000 && time + DAY_US > written);
+}
+
+/*
+ * The time of a record, if it is of the clock that stacks are stamped with; else 0,
+ * "not known": to compare two clocks would name the wrong code. (The header's time
+ * tells nothing: V8 and CPython have the wall clock there, and CLOCK_MONOTONIC in
+ * their records.)
+ */
+static uint64_t record_time(struct note_reader *r, uint64_t time)
+{
+	struct jitdump *jd = &r->jd;
+
+	if (jd->clock == JITDUMP_CLOCK_MONOTONIC && is_wall_time(r, time))
+		jd->clock = JITDUMP_CLOCK_WALL;
+	return jd->clock == JITDUMP_CLOCK_MONOTONIC ? time : 0;
 }
 
 /* ---- records ------------------------------------------------------------- */
@@ -158,11 +215,42 @@ static void drop_debug(struct note_reader *r, const char *what)
 	r->jd.debug.pending = false;
 }
 
-static int read_debug(struct note_reader *r, const struct record *rec)
+static void drop_unwind(struct note_reader *r, const char *what)
+{
+	if (r->jd.unwind.pending)
+		reader_problem(r, NOTE_ORPHAN, r->jd.unwind.offset, what);
+	r->jd.unwind.pending = false;
+}
+
+/* What waits for a piece of code that is not to be had. */
+static void drop_waiting(struct note_reader *r)
+{
+	drop_debug(r, "debug info whose code is malformed");
+	drop_unwind(r, "unwinding info whose code is malformed");
+}
+
+/* Keep @len bytes of @from. 0 or -ENOMEM. */
+static int keep(uint8_t **data, size_t *cap, const uint8_t *from, size_t len)
+{
+	if (len > *cap) {
+		uint8_t *grown = realloc(*data, len);
+
+		if (!grown)
+			return -ENOMEM;
+		*data = grown;
+		*cap = len;
+	}
+	if (len)
+		memcpy(*data, from, len);
+	return 0;
+}
+
+static int read_debug(struct note_reader *r, const struct jitdump_record *rec)
 {
 	struct debug_info *d = &r->jd.debug;
 	const uint8_t *p;
 	ssize_t n;
+	int rc;
 
 	drop_debug(r, "debug info without its code: other debug info follows");
 	if (rec->size < DEBUG_SIZE) {
@@ -177,20 +265,54 @@ static int read_debug(struct note_reader *r, const struct record *rec)
 	if (n < (ssize_t)rec->size)
 		return n < 0 ? (int)n : -ENODATA;
 	d->len = rec->size - DEBUG_SIZE;
-	if (d->len > d->cap) {
-		uint8_t *data = realloc(d->data, d->len);
-
-		if (!data)
-			return -ENOMEM;
-		d->data = data;
-		d->cap = d->len;
-	}
-	if (d->len)
-		memcpy(d->data, p + DEBUG_SIZE, d->len);
+	rc = keep(&d->data, &d->cap, p + DEBUG_SIZE, d->len);
+	if (rc)
+		return rc;
 	d->offset = rec->off;
 	d->addr = get64(p + 16);
 	d->entries = get64(p + 24);
 	d->pending = true;
+	return 0;
+}
+
+static int read_unwind(struct note_reader *r, const struct jitdump_record *rec)
+{
+	struct unwind_info *u = &r->jd.unwind;
+	const char *bad = NULL;
+	const uint8_t *p;
+	uint64_t len;
+	ssize_t n;
+	int rc;
+
+	drop_unwind(r, "unwinding info without its code: other unwinding info follows");
+	if (rec->size < UNWIND_SIZE) {
+		reader_problem(r, NOTE_MALFORMED, rec->off, "unwinding info shorter than its fixed part");
+		return 0;
+	}
+	if (rec->size > UNWIND_MAX) {
+		reader_problem(r, NOTE_MALFORMED, rec->off, "unwinding info larger than 1 MiB: left out");
+		return 0;
+	}
+	n = reader_window(r, rec->off, rec->size, &p);
+	if (n < (ssize_t)rec->size)
+		return n < 0 ? (int)n : -ENODATA;
+	len = get64(p + 16);
+	u->hdr_size = get64(p + 24);
+	u->mapped_size = get64(p + 32);
+	if (len > rec->size - UNWIND_SIZE)
+		bad = "unwinding info with more data than fits it";
+	else if (u->hdr_size > len)
+		bad = "unwinding info with a header that is larger than the whole";
+	if (bad) {
+		reader_problem(r, NOTE_MALFORMED, rec->off, bad);
+		return 0;
+	}
+	rc = keep(&u->data, &u->cap, p + UNWIND_SIZE, len);
+	if (rc)
+		return rc;
+	u->len = len;
+	u->offset = rec->off;
+	u->pending = len > u->hdr_size; /* V8 writes a header alone where it knows nothing */
 	return 0;
 }
 
@@ -214,6 +336,10 @@ static int join_lines(struct note_reader *r, struct note *n)
 		reader_problem(r, NOTE_MALFORMED, d->offset, "debug info whose entries cannot be read: lines left out");
 		return 0;
 	}
+	if (lines == -EDOM) {
+		reader_problem(r, NOTE_MALFORMED, d->offset, "debug info that may be shifted by 0x40, or not: lines left out");
+		return 0;
+	}
 	if (lines < 0)
 		return (int)lines;
 	n->lines = r->jd.table.lines;
@@ -221,8 +347,23 @@ static int join_lines(struct note_reader *r, struct note *n)
 	return 0;
 }
 
+static void join_unwind(struct note_reader *r, struct note *n)
+{
+	struct unwind_info *u = &r->jd.unwind;
+
+	if (!u->pending)
+		return;
+	u->pending = false;
+	n->unwind = (struct note_unwind){
+		.kind = UNWIND_EH_FRAME,
+		.eh_frame_hdr_size = u->hdr_size,
+		.mapped_size = u->mapped_size,
+		.data = { (const char *)u->data, u->len },
+	};
+}
+
 /* Fixed part and name of a code record. 1: *n is filled in. 0: counted. */
-static int parse_load(struct note_reader *r, const struct record *rec, struct note *n)
+static int parse_load(struct note_reader *r, const struct jitdump_record *rec, struct note *n)
 {
 	size_t want = rec->size < LOAD_SIZE + NAME_MAX_BYTES ? rec->size : LOAD_SIZE + NAME_MAX_BYTES;
 	const uint8_t *p, *nul;
@@ -253,27 +394,30 @@ static int parse_load(struct note_reader *r, const struct record *rec, struct no
 	return 1;
 }
 
-static int read_load(struct note_reader *r, const struct record *rec)
+static int read_load(struct note_reader *r, const struct jitdump_record *rec)
 {
-	struct note n = { .type = NOTE_CODE, .offset = rec->off, .time = rec->time };
+	struct note n = { .type = NOTE_CODE, .offset = rec->off, .time = record_time(r, rec->time) };
 	int rc = parse_load(r, rec, &n);
 
 	if (rc == 0)
-		drop_debug(r, "debug info whose code is malformed");
+		drop_waiting(r);
 	if (rc <= 0)
 		return rc;
 	rc = join_lines(r, &n);
 	if (rc)
 		return rc;
+	join_unwind(r, &n);
 	rc = reader_hand(r, &n);
-	if (rc && n.n_lines)
-		r->jd.debug.pending = true; /* this record is read again */
+	if (rc) { /* this record is read again */
+		r->jd.debug.pending = n.n_lines > 0;
+		r->jd.unwind.pending = n.unwind.kind != UNWIND_UNKNOWN;
+	}
 	return rc;
 }
 
-static int read_move(struct note_reader *r, const struct record *rec)
+static int read_move(struct note_reader *r, const struct jitdump_record *rec)
 {
-	struct note n = { .type = NOTE_MOVE, .offset = rec->off, .time = rec->time };
+	struct note n = { .type = NOTE_MOVE, .offset = rec->off, .time = record_time(r, rec->time) };
 	const uint8_t *p;
 	ssize_t got;
 
@@ -291,9 +435,9 @@ static int read_move(struct note_reader *r, const struct record *rec)
 	return reader_hand(r, &n);
 }
 
-static int read_record(struct note_reader *r, const struct record *rec)
+static int read_record(struct note_reader *r, const struct jitdump_record *rec)
 {
-	struct note close = { .type = NOTE_CLOSE, .offset = rec->off, .time = rec->time };
+	struct note close = { .type = NOTE_CLOSE, .offset = rec->off, .time = record_time(r, rec->time) };
 
 	switch (rec->id) {
 	case RECORD_LOAD:
@@ -306,77 +450,33 @@ static int read_record(struct note_reader *r, const struct record *rec)
 		r->jd.closed = true;
 		return reader_hand(r, &close);
 	case RECORD_UNWIND:
-		return 0; /* nothing reads it yet; it may stand between lines and code */
+		return read_unwind(r, rec);
 	default:
 		reader_problem(r, NOTE_UNKNOWN, rec->off, "a record of a type this reader does not know");
 		return 0;
 	}
 }
 
-/* ---- finding the thread again --------------------------------------------- */
+/* ---- the drain ------------------------------------------------------------ */
 
-static bool sound_size(const struct record *rec)
+/* Go on searching. 1: found. 0: nothing more to do in this drain. */
+static int search(struct note_reader *r)
 {
-	static const uint32_t least[RECORD_END] = {
-		LOAD_SIZE + 1, MOVE_SIZE, DEBUG_SIZE, PREFIX_SIZE, UNWIND_SIZE,
-	};
+	struct jitdump *jd = &r->jd;
+	int rc = jitdump_search(r);
 
-	return rec->id < RECORD_END && rec->size >= least[rec->id] && rec->size <= RECORD_MAX;
-}
-
-static bool sound_time(const struct jitdump *jd, uint64_t time)
-{
-	uint64_t last = jd->last_time;
-
-	if (!last)
-		return time != 0;
-	return time > last ? time - last < TIME_NEAR : last - time < TIME_NEAR;
-}
-
-static bool sound_record(struct note_reader *r, const struct record *rec)
-{
-	uint64_t left = r->size - rec->off, code;
-	uint8_t next[PREFIX_SIZE];
-	struct record after;
-
-	if (!sound_size(rec) || !sound_time(&r->jd, rec->time) || rec->size > left)
-		return false;
-	if (rec->id == RECORD_LOAD) {
-		if (reader_read_at(r, rec->off + 40, &code, sizeof(code)) ||
-		    code == 0 || code > rec->size - LOAD_SIZE - 1)
-			return false;
+	if (rc > 0) {
+		if (jd->resume)
+			drop_waiting(r);
+		jd->scanning = false;
+		jd->resume = 0;
+	} else if (!rc && jd->resume && !r->more) {
+		/* Nothing behind it: it may be a record still, should the file grow. */
+		r->off = jd->resume;
+		jd->scanning = false;
+		jd->resume = 0;
 	}
-	if (rec->size == left)
-		return true;
-	if (left - rec->size < PREFIX_SIZE ||
-	    reader_read_at(r, rec->off + rec->size, next, sizeof(next)))
-		return false;
-	after = prefix(next, rec->off + rec->size);
-	return sound_size(&after) && sound_time(&r->jd, after.time);
-}
-
-/* Go on searching from r->off. 1: found, r->off is there. 0: not yet. */
-static int scan(struct note_reader *r)
-{
-	for (;;) {
-		const uint8_t *p;
-		ssize_t n;
-
-		r->off = reader_skip_hole(r, r->off);
-		n = reader_window(r, r->off, WINDOW_USUAL / 4, &p);
-		if (n < (ssize_t)PREFIX_SIZE)
-			return n < 0 ? (int)n : 0;
-		for (ssize_t i = 0; i + (ssize_t)PREFIX_SIZE <= n; i++) {
-			struct record rec = prefix(p + i, r->off + (uint64_t)i);
-
-			if (!sound_record(r, &rec))
-				continue;
-			r->off = rec.off;
-			r->jd.scanning = false;
-			return 1;
-		}
-		r->off += (uint64_t)n - PREFIX_SIZE + 1;
-	}
+	return rc;
 }
 
 /* The record at r->off reaches past the end of the file, and this is the last
@@ -384,37 +484,30 @@ static int scan(struct note_reader *r)
  * otherwise all stays as it is. */
 static int past_end(struct note_reader *r)
 {
-	uint64_t off = r->off;
-	int rc;
-
-	if (r->torn != off + 1)
-		reader_problem(r, NOTE_TORN, off, "the file ends inside a record");
-	r->torn = off + 1;
-	r->off = off + 1;
-	rc = scan(r);
-	if (rc > 0)
-		drop_debug(r, "debug info whose code is malformed");
-	else
-		r->off = off;
-	return rc;
+	if (r->torn != r->off + 1)
+		reader_problem(r, NOTE_TORN, r->off, "the file ends inside a record");
+	r->torn = r->off + 1;
+	r->jd.resume = r->off++;
+	r->jd.scanning = true;
+	return search(r);
 }
 
 /* The record at r->off. 1: done with it. 0: it is not complete yet. */
 static int step(struct note_reader *r)
 {
 	const uint8_t *p;
-	struct record rec;
+	struct jitdump_record rec;
 	ssize_t n;
 	int rc;
 
 	if (r->jd.scanning)
-		return scan(r);
+		return search(r);
 	n = reader_window(r, r->off, PREFIX_SIZE, &p);
 	if (n < (ssize_t)PREFIX_SIZE)
 		return n < 0 ? (int)n : 0;
-	rec = prefix(p, r->off);
+	rec = jitdump_prefix(p, r->off);
 	if (rec.size < PREFIX_SIZE || rec.size > RECORD_MAX) {
-		drop_debug(r, "debug info whose code is malformed");
+		drop_waiting(r);
 		reader_problem(r, NOTE_MALFORMED, rec.off, "a record whose size cannot be: searching for the next one");
 		r->jd.scanning = true;
 		r->off++;
@@ -442,7 +535,9 @@ int jitdump_drain(struct note_reader *r)
 		return rc;
 	while (r->off < r->size && !reader_spent(r) && (rc = step(r)) > 0)
 		;
-	if (rc >= 0 && r->final && !r->more && r->off >= r->size)
+	if (rc >= 0 && r->final && !r->more && r->off >= r->size) {
 		drop_debug(r, "debug info without its code: the file ends");
+		drop_unwind(r, "unwinding info without its code: the file ends");
+	}
 	return rc < 0 ? rc : 0;
 }

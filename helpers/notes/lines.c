@@ -7,7 +7,8 @@
  *    `perf inject` puts before the code. Others do not. See judge_bias().
  *  - V8 overwrites the first 16 bytes of many file names, NULs included, so
  *    that an entry no longer ends at its first NUL. See parse_loose().
- *  - Only V8 writes a column where the specification has a discriminator.
+ *  - Only V8 writes a column where the specification has a discriminator: it is
+ *    known by its names and by that shift together.
  *
  * A table that makes sense in no way is left out as a whole, and an entry
  * whose file cannot be told has no line: better no line than a wrong one.
@@ -253,8 +254,6 @@ static void finish_entries(struct note_line *lines, size_t n, bool v8, const str
 	for (size_t i = 0; i < n; i++) {
 		struct note_line *l = &lines[i];
 
-		if (!v8)
-			l->column = 0;
 		if (l->file.len == 1 && l->file.s[0] == '\xff') {
 			l->file = i ? l[-1].file : (struct note_str){ l->file.s, 0 };
 			if (i && v8 && !l->file.len && !l[-1].line)
@@ -270,31 +269,51 @@ static void finish_entries(struct note_line *lines, size_t n, bool v8, const str
 /* ---- addresses --------------------------------------------------------------- */
 
 /*
- * An address before code + 0x40 can only be unbiased, one past the code's end
- * only biased; either settles it for the tables of this file that say neither.
- * Before there is such a table: V8 is known by its names, and others by a
- * first entry that stands exactly 0x40 bytes into the code.
+ * Are the addresses shifted? 1, 0, or -EDOM: nothing tells. An address before code +
+ * 0x40 can only be as it is, one past the code's end only shifted; either settles it
+ * for the tables of this file that say neither, as long as all that do agree. (One
+ * with both, entries before the code and behind it, proves nothing to others.) V8 is
+ * known by its names. What is left of a table that nothing tells of is no lines:
+ * they would be 64 bytes off in one case or the other.
  */
-static bool judge_bias(const struct note_line *lines, size_t n, const struct span *code, bool v8,
-		       enum bias *bias)
+static int judge_bias(const struct note_line *lines, size_t n, const struct span *code, bool v8,
+		      enum bias *bias)
 {
 	uint64_t end = code->addr + code->size, lo = UINT64_MAX, hi = 0;
+	bool plain, shifted;
 
 	for (size_t i = 0; i < n; i++) {
 		lo = lines[i].addr < lo ? lines[i].addr : lo;
 		hi = lines[i].addr > hi ? lines[i].addr : hi;
 	}
-	if (lo < code->addr + ELF_HEADER_SIZE) {
-		*bias = BIAS_NONE;
-		return false;
+	plain = lo < code->addr + ELF_HEADER_SIZE;
+	shifted = hi > end && hi <= end + ELF_HEADER_SIZE;
+	if (plain != shifted) {
+		enum bias proved = plain ? BIAS_NONE : BIAS_ELF_HEADER;
+
+		*bias = *bias == BIAS_UNKNOWN || *bias == proved ? proved : BIAS_EITHER;
 	}
-	if (hi > end && hi <= end + ELF_HEADER_SIZE) {
-		*bias = BIAS_ELF_HEADER;
-		return true;
-	}
-	if (*bias != BIAS_UNKNOWN)
-		return *bias == BIAS_ELF_HEADER;
-	return v8 || lo == code->addr + ELF_HEADER_SIZE;
+	if (plain || shifted)
+		return !plain;
+	if (v8)
+		return 1;
+	if (*bias == BIAS_UNKNOWN || *bias == BIAS_EITHER)
+		return -EDOM;
+	return *bias == BIAS_ELF_HEADER;
+}
+
+/* Only V8 has a column in the third field, and only V8's names go with addresses that
+ * are shifted. Elsewhere it is a discriminator, of no use to anyone here. */
+static void drop_columns(struct note_line *lines, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		lines[i].column = 0;
+}
+
+static void unshift(struct note_line *lines, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		lines[i].addr -= ELF_HEADER_SIZE;
 }
 
 static void sort_lines(struct note_line *lines, size_t n, struct note_line *spare)
@@ -383,9 +402,13 @@ ssize_t debug_lines(struct line_table *t, const struct debug_info *d, enum bias 
 	if (rc)
 		return rc;
 	finish_entries(t->lines, n, v8, &cn);
-	if (judge_bias(t->lines, n, &code, v8, bias))
-		for (size_t i = 0; i < n; i++)
-			t->lines[i].addr -= ELF_HEADER_SIZE;
+	rc = judge_bias(t->lines, n, &code, v8, bias);
+	if (rc < 0)
+		return rc;
+	if (rc)
+		unshift(t->lines, n);
+	if (!v8 || !rc)
+		drop_columns(t->lines, n);
 	sort_lines(t->lines, n, t->lines + n);
 	return (ssize_t)clip(t->lines, n, &code);
 }

@@ -50,23 +50,71 @@ struct debug_info {
 	size_t len, cap;
 };
 
+/* Unwinding info, kept likewise. It names no address: the next code has it. */
+struct unwind_info {
+	bool pending;
+	uint64_t offset; /* of the record */
+	uint64_t hdr_size, mapped_size;
+	uint8_t *data;
+	size_t len, cap;
+};
+
 /* Do the addresses in this file's debug info carry the size of an ELF header
  * that only `perf inject` wants there? Told from the file, record by record. */
 enum bias {
 	BIAS_UNKNOWN,
 	BIAS_NONE,
 	BIAS_ELF_HEADER,
+	BIAS_EITHER, /* some of its tables prove the one, some the other */
+};
+
+/* What the records' times are of: see jitdump_time(). */
+enum jitdump_clock {
+	JITDUMP_CLOCK_MONOTONIC, /* as the specification has it; also while there is no record */
+	JITDUMP_CLOCK_WALL,
+	JITDUMP_CLOCK_CYCLES,
 };
 
 struct jitdump {
 	bool header_done;
 	bool closed;   /* there was a CLOSE */
 	bool scanning; /* lost the thread: look for the next sound record */
+	uint64_t resume; /* scanning behind a record that the file's end cuts: where that
+			  * is, in case there is nothing; 0 otherwise */
+	unsigned far;  /* looks outside the window that a search may still take */
 	uint64_t last_time;
+	uint32_t version;
+	enum jitdump_clock clock;
 	struct debug_info debug;
+	struct unwind_info unwind;
 	enum bias bias;
 	struct line_table table;
 };
+
+/* A record's first 16 bytes, and where it stands. */
+struct jitdump_record {
+	uint64_t off;
+	uint32_t id;
+	uint32_t size;
+	uint64_t time;
+};
+
+enum jitdump_record_id {
+	RECORD_LOAD = 0,
+	RECORD_MOVE = 1,
+	RECORD_DEBUG = 2,
+	RECORD_CLOSE = 3,
+	RECORD_UNWIND = 4,
+	RECORD_END,
+};
+
+/* Bytes of each one's fixed part. */
+#define PREFIX_SIZE 16u
+#define LOAD_SIZE 56u
+#define MOVE_SIZE 64u
+#define DEBUG_SIZE 32u
+#define UNWIND_SIZE 40u
+#define RECORD_MAX (CODE_MAX_BYTES + LOAD_SIZE + NAME_MAX_BYTES)
 
 /* ---- ustack notes: see ustack.c --------------------------------------------- */
 
@@ -132,6 +180,7 @@ struct note_reader {
 
 	uint64_t off;  /* the first byte that is not consumed */
 	uint64_t size; /* of the file, when this drain began */
+	uint64_t mtime; /* ns of the wall clock: when the file was written last */
 	uint64_t torn; /* where a torn tail was reported last, + 1; 0: never */
 
 	uint8_t *buf; /* the window: bytes [buf_off, buf_off + buf_len) */
@@ -211,12 +260,20 @@ void jitdump_reset(struct jitdump *jd);
 /* Free what the next record does not need. */
 void jitdump_give_back(struct jitdump *jd);
 void jitdump_free(struct jitdump *jd);
+const char *jitdump_clock_name(enum jitdump_clock clock);
+struct jitdump_record jitdump_prefix(const uint8_t *p, uint64_t off);
+/*
+ * Search from r->off on for the next sound record, as far as the drain's share goes.
+ * 1: found, r->off is there. 0: not yet (r->more tells why), or negative errno.
+ */
+int jitdump_search(struct note_reader *r);
 
 /*
  * Debug info -> lines of the code [@addr, @addr + @size) named @name: sorted,
  * clipped to the code, paths repaired. Strings point into @d or @name; the
  * array belongs to @t and lives until the next call. Returns the number of
- * lines, -ENOMEM, or -EBADMSG when the entries cannot be trusted.
+ * lines, -ENOMEM, -EBADMSG when the entries cannot be trusted, -EDOM when it can't
+ * be told whether their addresses are shifted.
  */
 ssize_t debug_lines(struct line_table *t, const struct debug_info *d, enum bias *bias,
 		    struct note_str name, uint64_t addr, uint64_t size);

@@ -238,6 +238,12 @@ static int sniff(struct note_reader *r)
 	return sniff_perfmap(r, (const char *)p, (size_t)n);
 }
 
+static uint64_t mtime_of(const struct stat *st)
+{
+	return st->st_mtim.tv_sec < 0 ? 0 :
+	       (uint64_t)st->st_mtim.tv_sec * 1000000000u + (uint64_t)st->st_mtim.tv_nsec;
+}
+
 /* The file as it is now: its size, and 1 if it is not the one we read. */
 static int look(struct note_reader *r)
 {
@@ -247,6 +253,7 @@ static int look(struct note_reader *r)
 	if (fstat(r->fd, &st))
 		return -errno;
 	r->size = (uint64_t)st.st_size;
+	r->mtime = mtime_of(&st);
 	if (r->format == NOTE_FORMAT_USTACK) /* its records move no bytes, but pads become records */
 		return !unotes_is_same(r);
 	if (r->size < r->off)
@@ -440,16 +447,15 @@ int note_reader_open_section(int fd, uint64_t bias, struct note_reader **out, co
 void note_reader_info(const struct note_reader *r, struct note_file_info *out)
 {
 	const struct ustack_state *us = &r->us;
-	bool ours = r->format == NOTE_FORMAT_USTACK;
+	bool ours = r->format == NOTE_FORMAT_USTACK, jitdump = r->format == NOTE_FORMAT_JITDUMP;
 
 	*out = (struct note_file_info){
 		.format = r->format,
-		.version = ours ? us->major : r->format == NOTE_FORMAT_JITDUMP,
+		.version = ours ? us->major : jitdump ? r->jd.version : 0,
 		.pid = r->pid,
 		.parent = us->parent,
-		.machine = r->format == NOTE_FORMAT_JITDUMP ? 62 /* EM_X86_64; others are refused */
-							     : us->machine,
-		.clock = ours || r->format == NOTE_FORMAT_JITDUMP ? "CLOCK_MONOTONIC" : "none",
+		.machine = jitdump ? 62 /* EM_X86_64; others are refused */ : us->machine,
+		.clock = jitdump ? jitdump_clock_name(r->jd.clock) : ours ? "CLOCK_MONOTONIC" : "none",
 		.runtime = us->runtime,
 		.runtime_version = us->version,
 		.published = us->published,

@@ -88,6 +88,63 @@ TEST(jitdump, large_code_is_stepped_over_not_read)
 	EXPECT_TRUE(in.problems.empty());
 }
 
+/* ---- unwinding info ------------------------------------------------------------- */
+
+TEST(jitdump, unwinding_info_belongs_to_the_code_that_follows)
+{
+	string eh(30, 'e'), hdr(20, 'h');
+	for (bool first : { false, true }) { /* before the lines, or behind them as V8 has it */
+		jitdump j;
+		if (first)
+			j.unwinding(eh + hdr, 20, 32);
+		j.debug(A, { { A, 1, 0, "a.c" } });
+		if (!first)
+			j.unwinding(eh + hdr, 20, 32);
+		keeper k = read_all(j.load(A, 16, "f").load(B, 16, "g").bytes);
+		EXPECT_EQ(k.notes.at(0).unwind, UNWIND_EH_FRAME);
+		EXPECT_EQ(k.notes[0].eh_frame, eh + hdr);
+		EXPECT_EQ(k.notes[0].eh_frame_hdr_size, 20u);
+		EXPECT_EQ(k.notes[0].mapped_size, 32u);
+		EXPECT_EQ(k.notes[0].lines.size(), 1u);
+		EXPECT_EQ(k.notes.at(1).unwind, UNWIND_UNKNOWN) << "a rule of other code";
+		EXPECT_TRUE(k.problems.empty());
+	}
+}
+
+/* V8's, for code that it has no rule for. */
+TEST(jitdump, a_header_alone_is_no_rule)
+{
+	keeper k = read_all(jitdump().unwinding(string(20, 'h'), 20, 0).load(A, 16, "f").bytes);
+	EXPECT_EQ(k.notes.at(0).unwind, UNWIND_UNKNOWN);
+	EXPECT_TRUE(k.problems.empty());
+}
+
+TEST(jitdump, unwinding_info_without_its_code_is_counted)
+{
+	EXPECT_EQ(read_all(jitdump().unwinding().unwinding().load(A, 16, "f").bytes).kinds(), vector<note_problem>{ NOTE_ORPHAN });
+	EXPECT_EQ(read_all(jitdump().unwinding().bytes).kinds(), vector<note_problem>{ NOTE_ORPHAN });
+	keeper k = read_all(jitdump().unwinding().raw(jitdump::record(0, "", 1)).load(A, 16, "f").bytes);
+	EXPECT_EQ(k.notes.at(0).unwind, UNWIND_UNKNOWN) << "it was of the code that could not be read";
+	EXPECT_EQ(k.kinds(), (vector<note_problem>{ NOTE_MALFORMED, NOTE_ORPHAN }));
+}
+
+TEST(jitdump, unwinding_info_that_lies_about_its_sizes_is_left_out)
+{
+	auto sized = [](uint64_t size, uint64_t hdr, size_t bytes) {
+		string b;
+		for (uint64_t v : { size, hdr, uint64_t(0) })
+			put64(b, v);
+		return jitdump::record(4, b + string(bytes, 'u'), 1);
+	};
+	for (const string &bad : { sized(41, 20, 40), sized(UINT64_MAX, 20, 40), sized(40, 41, 40), sized(40, UINT64_MAX, 40),
+				   sized(2 << 20, 20, 2 << 20), jitdump::record(4, string(23, 'u'), 1) }) {
+		keeper k = read_all(jitdump().raw(bad).load(A, 16, "f").bytes);
+		EXPECT_EQ(k.names(), vector<string>{ "f" });
+		EXPECT_EQ(k.notes[0].unwind, UNWIND_UNKNOWN);
+		EXPECT_EQ(k.kinds(), vector<note_problem>{ NOTE_MALFORMED });
+	}
+}
+
 /* ---- bad records ------------------------------------------------------------- */
 
 TEST(jitdump, a_bad_record_costs_itself_only)
@@ -149,6 +206,43 @@ TEST(jitdump, a_size_past_the_end_hides_nothing_in_the_last_drain)
 	EXPECT_EQ(in.names(), vector<string>{ "before" }) << "it may be a record still being written";
 	in.drain(true);
 	EXPECT_EQ(in.names(), (vector<string>{ "before", "after" }));
+	EXPECT_EQ(in.kinds(), vector<note_problem>{ NOTE_TORN });
+}
+
+/* A file made so that each byte begins something that fits until one looks where it
+ * ends, far away. What is behind it is found, and every drain does its share only. */
+TEST(jitdump, a_search_through_a_hostile_file_ends)
+{
+	jitdump j;
+	j.load(A, 16, "before", 1000);
+	string bait = jitdump::record(2, "", 1000, 3u << 20), all = j.bytes + string(8, '\xff') + string(8, '\0');
+	while (all.size() < (40u << 20))
+		all += bait;
+	memory_file f(all + jitdump().load(B, 16, "after", 1002).load(B, 16, "last", 1003).bytes.substr(40));
+	reading in(f);
+	note_sink s = in.sink();
+	int drains = 0;
+	do {
+		ASSERT_GE(note_reader_drain(in.r, &s, true), 0);
+		ASSERT_LT(++drains, 20);
+	} while (note_reader_more(in.r));
+	EXPECT_GT(drains, 1);
+	EXPECT_EQ(in.names().front(), "before");
+	EXPECT_EQ(in.names().back(), "last");
+}
+
+/* The search behind a torn record may take several drains, too; the record is read
+ * once the file has grown. */
+TEST(jitdump, a_long_torn_record_is_read_once_it_is_whole)
+{
+	string record = jitdump().load(A, 40 << 20, "big", 1000).bytes.substr(40);
+	memory_file f(jitdump().bytes + record.substr(0, 35 << 20));
+	reading in(f);
+	in.drain(true);
+	EXPECT_EQ(in.kinds(), vector<note_problem>{ NOTE_TORN });
+	f.append(record.substr(35 << 20));
+	in.drain(true);
+	EXPECT_EQ(in.names(), vector<string>{ "big" });
 	EXPECT_EQ(in.kinds(), vector<note_problem>{ NOTE_TORN });
 }
 
@@ -218,15 +312,16 @@ TEST(jitdump, replaced_by_another_process_is_read_anew)
 	EXPECT_EQ(note_reader_pid(in.r), 99u);
 }
 
-TEST(jitdump, a_sink_that_stops_gets_the_note_again_with_its_lines)
+TEST(jitdump, a_sink_that_stops_gets_the_note_again_with_all_its_parts)
 {
-	memory_file f(jitdump().debug(A, { { A, 3, 0, "/a.c" } }).load(A, 16, "f").bytes);
+	memory_file f(jitdump().debug(A, { { A, 3, 0, "/a.c" } }).unwinding().load(A, 16, "f").bytes);
 	reading in(f);
 	in.stop_after = 0;
 	EXPECT_EQ(in.drain(), -ECANCELED);
 	in.stop_after = -1;
 	EXPECT_EQ(in.drain(true), 1);
 	EXPECT_EQ(in.notes.at(0).lines, (lines{ { A, 3, 0, "/a.c" } }));
+	EXPECT_EQ(in.notes[0].eh_frame.size(), 40u);
 	EXPECT_TRUE(in.problems.empty());
 }
 
@@ -312,17 +407,61 @@ TEST(jitdump, entries_that_make_no_sense_are_left_out_as_a_whole)
 TEST(jitdump, v8_and_llvm_shift_addresses_others_do_not)
 {
 	lines at_start = { { A, 1, 0, "a" }, { A + 0x60, 2, 0, "a" } };
-	/* A line past the end, and a first line at exactly 0x40: LLVM. */
+	/* A line past the end. */
 	EXPECT_EQ(only_lines(jitdump().debug(A, { { A + 0x40, 1, 0, "a" }, { A + 0xa0, 2, 0, "a" } }).load(A, 0x80, "f")), at_start);
-	/* Nothing past the end, but the first line at exactly 0x40. */
-	EXPECT_EQ(only_lines(jitdump().debug(A, { { A + 0x40, 1, 0, "a" }, { A + 0xa0, 2, 0, "a" } }).load(A, 0x100, "f")), at_start);
 	/* A line before 0x40 cannot be shifted. */
 	EXPECT_EQ(only_lines(jitdump().debug(A, { { A, 1, 0, "a" }, { A + 0x60, 2, 0, "a" } }).load(A, 0x100, "f")), at_start);
-	/* All between 0x41 and the end: as written. */
-	EXPECT_EQ(only_lines(jitdump().debug(A, { { A + 0x50, 1, 0, "a" } }).load(A, 0x100, "f")), (lines{ { A + 0x50, 1, 0, "a" } }));
 	/* V8 always shifts. */
 	EXPECT_EQ(only_lines(jitdump().debug(A, { { A + 0x50, 1, 7, "/a.js" } }).load(A, 0x100, "JS:^f /a.js:1:1")),
 		  (lines{ { A + 0x10, 1, 7, "/a.js" } }));
+}
+
+/* Shifted or not, the lines would be wrong in one of the cases. */
+TEST(jitdump, a_table_that_nothing_tells_of_gives_no_lines)
+{
+	for (uint64_t first : { 0x40, 0x50 }) {
+		keeper k = read_all(jitdump().debug(A, { { A + first, 1, 0, "a" }, { A + 0x60, 2, 0, "a" } }).load(A, 0x100, "f").bytes);
+		EXPECT_EQ(k.names(), vector<string>{ "f" });
+		EXPECT_TRUE(k.notes[0].lines.empty());
+		EXPECT_EQ(k.kinds(), vector<note_problem>{ NOTE_MALFORMED });
+	}
+}
+
+TEST(jitdump, tables_that_prove_the_contrary_of_each_other_prove_nothing_of_others)
+{
+	keeper k = read_all(jitdump()
+				    .debug(A, { { A + 0x4, 1, 0, "a" } })
+				    .load(A, 0x80, "plain")
+				    .debug(A, { { A + 0x90, 1, 0, "a" } })
+				    .load(A, 0x80, "shifted")
+				    .debug(A, { { A + 0x50, 1, 0, "a" } })
+				    .load(A, 0x80, "which")
+				    .bytes);
+	EXPECT_EQ(k.notes.at(0).lines, (lines{ { A + 0x4, 1, 0, "a" } }));
+	EXPECT_EQ(k.notes.at(1).lines, (lines{ { A + 0x50, 1, 0, "a" } }));
+	EXPECT_TRUE(k.notes.at(2).lines.empty());
+	EXPECT_EQ(k.kinds(), vector<note_problem>{ NOTE_MALFORMED });
+}
+
+/* Erlang's lines before the code, and an entry behind it: that it is not shifted is
+ * told by the former, but it is no witness for others. */
+TEST(jitdump, a_table_on_both_sides_of_its_code_is_as_written)
+{
+	keeper k = read_all(jitdump()
+				    .debug(A, { { A - 8, 1, 0, "a" }, { A + 0x84, 2, 0, "a" } })
+				    .load(A, 0x80, "f")
+				    .debug(A, { { A + 0x50, 1, 0, "a" } })
+				    .load(A, 0x80, "g")
+				    .bytes);
+	EXPECT_EQ(k.notes.at(0).lines, (lines{ { A, 1, 0, "a" } }));
+	EXPECT_TRUE(k.notes.at(1).lines.empty());
+}
+
+/* Not V8's after all: the third field is a column only where the addresses are V8's, too. */
+TEST(jitdump, a_name_alone_makes_no_column)
+{
+	EXPECT_EQ(only_lines(jitdump().debug(A, { { A + 4, 1, 7, "/a.js" } }).load(A, 0x100, "JS:^f /a.js:1:1")),
+		  (lines{ { A + 4, 1, 0, "/a.js" } }));
 }
 
 TEST(jitdump, what_one_table_proves_holds_for_the_next)

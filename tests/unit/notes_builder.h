@@ -101,7 +101,18 @@ public:
 		return raw(record(2, b, time));
 	}
 	jitdump &close(uint64_t time = 100) { return raw(record(3, "", time)); }
-	jitdump &unwinding(uint64_t time = 100) { return raw(record(4, std::string(24 + 20 + 4, '\0'), time)); }
+	/* @data: .eh_frame, then @hdr bytes of .eh_frame_hdr */
+	jitdump &unwinding(const std::string &data = std::string(40, '\x11'), uint64_t hdr = 20,
+			   uint64_t mapped = 0, uint64_t time = 100)
+	{
+		std::string b;
+		for (uint64_t v : { uint64_t(data.size()), hdr, mapped })
+			put64(b, v);
+		b += data;
+		while (b.size() % 8)
+			b.push_back('\0');
+		return raw(record(4, b, time));
+	}
 };
 
 /* A regular file without a name. */
@@ -148,6 +159,9 @@ struct kept_note {
 	uint64_t offset, time, addr, size, old_addr, code_index;
 	std::string name;
 	std::vector<kept_line> lines;
+	note_unwind_kind unwind;
+	uint64_t eh_frame_hdr_size, mapped_size;
+	std::string eh_frame; /* and its header */
 };
 
 inline std::string str(note_str s) { return s.len ? std::string(s.s, s.len) : std::string(); }
@@ -188,7 +202,8 @@ private:
 	{
 		if (stop_after >= 0 && static_cast<long>(notes.size()) >= stop_after)
 			return -ECANCELED;
-		kept_note k = { n.type, n.offset, n.time, n.addr, n.size, n.old_addr, n.code_index, str(n.name), {} };
+		kept_note k = { n.type, n.offset, n.time, n.addr, n.size, n.old_addr, n.code_index, str(n.name), {},
+				n.unwind.kind, n.unwind.eh_frame_hdr_size, n.unwind.mapped_size, str(n.unwind.data) };
 		for (size_t i = 0; i < n.n_lines; i++)
 			k.lines.push_back({ n.lines[i].addr, n.lines[i].line, n.lines[i].column, str(n.lines[i].file) });
 		notes.push_back(k);

@@ -155,4 +155,18 @@ TEST(notes_fixtures, node_18_jitdump)
 		EXPECT_EQ(l.line, 0u);
 }
 
+/* Addresses shifted by 0x40, vma 0, no CLOSE; FILE from the compiler. */
+TEST(notes_fixtures, llvm_14_jitdump)
+{
+	keeper k = read_all(fixture("llvm-14.dump"));
+	EXPECT_TRUE(k.problems.empty());
+	ASSERT_EQ(k.names(), (vector<string>{ "triangle", "main" }));
+	const kept_note &triangle = k.notes[0], &main = k.notes[1];
+	ASSERT_EQ(triangle.lines.size(), 12u);
+	EXPECT_EQ(triangle.lines.front(), (kept_line{ triangle.addr, 4, 0, "/srv/app/app.c" }));
+	EXPECT_EQ(triangle.lines.back(), (kept_line{ triangle.addr + 0x28, 5, 0, "/srv/app/app.c" }));
+	ASSERT_EQ(main.lines.size(), 9u);
+	EXPECT_EQ(main.lines[2], (kept_line{ main.addr + 0xf, 10, 0, "/srv/app/app.c" })) << "of twice(), inlined";
+}
+
 } // namespace

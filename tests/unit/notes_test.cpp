@@ -58,15 +58,23 @@ TEST(notes_reader, refuses_jitdumps_it_would_misread)
 
 	EXPECT_EQ(open_bytes(string("JiTD\0\0\0\1\0\0\0\x28", 12) + string(28, '\0'), &why), -ENOTSUP);
 	EXPECT_EQ(why, "a jitdump of the other byte order");
-	h = {}; h.version = 2; h.size = 8; /* Mono's */
+	h = {}; h.version = 3;
 	EXPECT_EQ(open_bytes(jitdump(h).bytes, &why), -ENOTSUP);
-	EXPECT_EQ(why, "a jitdump of another version than 1");
-	h = {}; h.mach = 183; /* AArch64 */
-	EXPECT_EQ(open_bytes(jitdump(h).bytes, &why), -ENOTSUP);
-	EXPECT_EQ(why, "a jitdump of another architecture than x86-64");
-	h = {}; h.flags = 1;
-	EXPECT_EQ(open_bytes(jitdump(h).bytes, &why), -ENOTSUP);
-	EXPECT_EQ(why, "a jitdump with the processor's timestamps instead of CLOCK_MONOTONIC");
+	EXPECT_EQ(why, "a jitdump of another version than 1 (or 2, Mono's)");
+	const std::pair<uint32_t, const char *> machines[] = {
+		{ 3, "a jitdump of 32-bit x86 code: only x86-64 is read" },
+		{ 40, "a jitdump of 32-bit ARM code: only x86-64 is read" },
+		{ 183, "a jitdump of AArch64 code: only x86-64 is read" },
+		{ 0, "a jitdump of another architecture than x86-64" },
+		{ 0xffff003e, "a jitdump of another architecture than x86-64" },
+	};
+	for (const auto &m : machines) {
+		h = {}; h.mach = m.first;
+		EXPECT_EQ(open_bytes(jitdump(h).bytes, &why), -ENOTSUP);
+		EXPECT_EQ(why, m.second);
+	}
+	h = {}; h.version = 2; h.size = 7;
+	EXPECT_EQ(open_bytes(jitdump(h).bytes), -EBADMSG);
 	h = {}; h.flags = 1ULL << 40;
 	EXPECT_EQ(open_bytes(jitdump(h).bytes), -ENOTSUP);
 	h = {}; h.size = 39;
