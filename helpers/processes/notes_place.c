@@ -86,11 +86,19 @@ static int refuse(int err, const char **why)
 	}
 }
 
+/*
+ * Could anyone but the process's user and root have written it? (Who is in a file's
+ * group was let in by its owner, as a rule: many have a group of their own and a
+ * umask of 002.) What has no name in a file system, as a memfd, is in nobody's reach.
+ */
 static bool owner_fits(const struct process *p, const struct stat *st, const char **why)
 {
-	if (st->st_uid == p->euid || st->st_uid == 0)
+	if (st->st_uid != p->euid && st->st_uid != 0)
+		*why = "belongs to neither the process's user nor root";
+	else if (st->st_nlink && (st->st_mode & S_IWOTH))
+		*why = "may be written by anyone (chmod o-w)";
+	else
 		return true;
-	*why = "belongs to neither the process's user nor root";
 	return false;
 }
 
@@ -176,6 +184,13 @@ static int find_perf_map(const struct process *p, struct notes_place *place, con
 	if (fd < 0)
 		return refuse(fd, why);
 	if (!owner_fits(p, &st, why)) {
+		close(fd);
+		return -EPERM;
+	}
+	/* Where everyone may write, everyone may give a file another name: the
+	 * process's own, but of another time, for one. */
+	if (st.st_nlink > 1) {
+		*why = "is a hard link to another file";
 		close(fd);
 		return -EPERM;
 	}

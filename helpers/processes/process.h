@@ -89,7 +89,8 @@ struct notes_place {
 /*
  * Find its notes: a mapped jitdump (the marker mapping of a file named
  * jit-*.dump) first, else /tmp/perf-NSPID.map in its root. The file must be
- * owned by the process's effective user or by root, and not be a symlink.
+ * owned by the process's effective user or by root, and not be a symlink nor
+ * writable by everyone; a perf map must not have a second name (hard link).
  * A perf map that was last written before the process started, and that the
  * process does not hold open, is what an earlier process of that pid left: it
  * counts as none (-ENOENT, with *@why set).

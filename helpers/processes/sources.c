@@ -53,8 +53,20 @@ static bool is_parents(const struct drain *d, const struct note *note)
 	const struct space *s = d->s;
 	pid_t writer = (pid_t)note_reader_pid(d->source->reader);
 
+	/* A time that is not known may be of either. */
 	return d->source->inherited && writer && s->process && writer != s->process->pid &&
-	       writer != s->process->ns_pid && note->time > times_started(s->process);
+	       writer != s->process->ns_pid &&
+	       (!note->time || note->time > times_started(s->process));
+}
+
+/*
+ * No code was loaded later than now: a stamp that says so is of another clock (that
+ * of another machine, or one that runs on while the machine sleeps), and what it says
+ * of other code must not be compared with it.
+ */
+static bool is_ahead(const struct note *note, uint64_t now)
+{
+	return note->time > now && note->time > times_now();
 }
 
 static struct index *index_for(struct drain *d, const struct note *note)
@@ -83,7 +95,13 @@ static int take_note(void *ctx, const struct note *note)
 	struct drain *d = ctx;
 	struct space *s = d->s;
 	struct index *index;
+	struct note timeless;
 
+	if (is_ahead(note, d->now)) {
+		timeless = *note;
+		timeless.time = 0;
+		note = &timeless;
+	}
 	if (note->type == NOTE_CLOSE || note->type == NOTE_SUCCESSOR) {
 		d->source->ended = true;
 		s->went_on |= note->type == NOTE_SUCCESSOR;

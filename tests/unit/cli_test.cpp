@@ -156,7 +156,7 @@ TEST_F(cli, what_cannot_be_read_is_exit_code_2_with_the_reason)
 		     { "/dev/null", "not a regular file" },
 		     { dir + "/none", "No such file or directory" },
 		     { dir + "/elf", "an ELF file without ustack notes" },
-		     { dir + "/arm.dump", "a jitdump of another architecture than x86-64" },
+		     { dir + "/arm.dump", "a jitdump of AArch64 code: only x86-64 is read" },
 		     { "4194305", "no such process" },
 	     }) {
 		for (const char *verb : { "dump ", "check " }) {

@@ -228,6 +228,34 @@ TEST_F(FollowTest, BadLinesAreCountedAndCostThemselves)
 	EXPECT_EQ(1u, stats().problems[NOTE_RANGE]);
 }
 
+/* Times that are not CLOCK_MONOTONIC's can't say which of the two is the worker's. */
+TEST_F(FollowTest, WithoutTimesNothingOfAParentsJitdumpIsItsChilds)
+{
+	const std::string name = "jit-" + std::to_string(getpid()) + ".dump";
+	notes_builder::jitdump_header header;
+	Folder dir;
+
+	header.pid = getpid();
+	header.flags = 1; /* the processor's cycles */
+	write_file(dir / name, notes_builder::jitdump(header).load(0x1000, 16, "some_time", 1).bytes);
+	void *marker = map_file(dir / name);
+	Child worker([] {});
+	EXPECT_EQ("(nothing)", name_at(0x1000, follow_space(f, USTACK_SPACE(worker.pid, now_ns()))));
+	EXPECT_EQ("some_time", name_at(0x1000));
+	munmap(marker, kPage);
+}
+
+/* Stamped by CLOCK_BOOTTIME, say, on a machine that slept; or recorded elsewhere. */
+TEST_F(FollowTest, ATimeThatIsYetToComeIsNoTime)
+{
+	const uint64_t hour = 3600ull * 1000000000;
+	Folder dir;
+
+	write_file(dir / "given", notes_builder::jitdump().load(0x1000, 16, "ahead", now_ns() + hour).bytes);
+	ASSERT_EQ(0, follow_set_file(f, getpid(), open((dir / "given").c_str(), O_RDONLY | O_CLOEXEC), "given"));
+	EXPECT_EQ("ahead", name_at(0x1000));
+}
+
 TEST_F(FollowTest, AGivenFileTakesThePlaceOfItsOwn)
 {
 	Folder dir;

@@ -64,6 +64,51 @@ TEST(ProcessNotes, AFifoOrFolderIsRefusedAtOnce)
 	EXPECT_STREQ(Notes(p.p).why, "is no regular file");
 }
 
+/* Anyone may give a file that he can see another name, unless the kernel was told to
+ * protect hard links. */
+TEST(ProcessNotes, AHardLinkIsRefused)
+{
+	Child c([] {});
+	Removed file{ perf_map(c.pid) }, other{ perf_map(c.pid) + ".old" };
+	write_file(other.path, "1000 10 of_another_time\n");
+	ASSERT_EQ(link(other.path.c_str(), file.path.c_str()), 0);
+	Process p(c.pid);
+	{
+		Notes n(p.p);
+		EXPECT_EQ(n.err, -EPERM);
+		EXPECT_STREQ(n.why, "is a hard link to another file");
+		EXPECT_EQ(n.place.fd, -1);
+	}
+	ASSERT_EQ(unlink(other.path.c_str()), 0);
+	EXPECT_EQ(Notes(p.p).err, 0);
+}
+
+TEST(ProcessNotes, WhatAnyoneMayWriteIsRefused)
+{
+	Folder dir;
+	write_file(dir / "jit-5.dump", padded("dump"));
+	Child c([&] {
+		if (!map_file(dir / "jit-5.dump"))
+			_exit(1);
+	});
+	ASSERT_TRUE(c.ok);
+	Process p(c.pid);
+
+	ASSERT_EQ(chmod((dir / "jit-5.dump").c_str(), 0666), 0);
+	{
+		Notes n(p.p);
+		EXPECT_EQ(n.err, -EPERM);
+		EXPECT_STREQ(n.why, "may be written by anyone (chmod o-w)");
+	}
+	ASSERT_EQ(chmod((dir / "jit-5.dump").c_str(), 0660), 0); /* who is in the group was let in */
+	EXPECT_EQ(Notes(p.p).err, 0);
+	Removed file{ perf_map(c.pid) };
+	write_file(file.path, "1000 10 f\n");
+	ASSERT_EQ(chmod((dir / "jit-5.dump").c_str(), 0666), 0);
+	ASSERT_EQ(chmod(file.path.c_str(), 0666), 0);
+	EXPECT_EQ(Notes(p.p).err, -EPERM);
+}
+
 /* Anyone may put a file for any pid into /tmp. */
 TEST(ProcessNotes, OnlyTheProcesssUserOrRootMayWriteThem)
 {
@@ -315,6 +360,62 @@ TEST(ProcessNotes, ASymlinkedTmpStaysInTheRoot)
 	Notes n(p.p);
 	ASSERT_EQ(n.err, 0);
 	EXPECT_EQ(n.text(), "1000 10 inside\n");
+}
+
+struct UstackNotes {
+	notes_place place;
+	const char *why = nullptr;
+	int err;
+	explicit UstackNotes(const struct process *p)
+	{
+		size_t at = 0;
+		err = process_next_ustack_notes(p, &at, &place, &why);
+	}
+	~UstackNotes()
+	{
+		if (place.fd >= 0)
+			close(place.fd);
+	}
+};
+
+/* Notes with a name, as those without access to memfds write them. */
+TEST(ProcessNotes, NamedUstackNotesOfOthersAreRefused)
+{
+	NEEDS_ROOT();
+	Folder dir;
+	std::string path = dir / "ustack-notes-5";
+	write_file(path, padded("notes"));
+	Child c([&] {
+		if (!map_file(path))
+			_exit(1);
+	});
+	ASSERT_TRUE(c.ok);
+	Process p(c.pid);
+
+	EXPECT_EQ(UstackNotes(p.p).err, 0);
+	ASSERT_EQ(chown(path.c_str(), kOtherUser, kOtherUser), 0);
+	EXPECT_EQ(UstackNotes(p.p).err, -EPERM);
+	EXPECT_STREQ(UstackNotes(p.p).why, "belongs to neither the process's user nor root");
+	ASSERT_EQ(chown(path.c_str(), 0, 0), 0);
+	ASSERT_EQ(chmod(path.c_str(), 0666), 0);
+	EXPECT_EQ(UstackNotes(p.p).err, -EPERM);
+	EXPECT_STREQ(UstackNotes(p.p).why, "may be written by anyone (chmod o-w)");
+}
+
+/* A memfd's mode lets everyone write, and nobody can. */
+TEST(ProcessNotes, AMemfdIsTheProcesssOwn)
+{
+	Child c([] {
+		int fd = memfd_create("ustack-notes", 0);
+
+		if (fd < 0 || ftruncate(fd, kPage) ||
+		    mmap(nullptr, kPage, PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED)
+			_exit(1);
+	});
+	ASSERT_TRUE(c.ok);
+	Process p(c.pid);
+
+	EXPECT_EQ(UstackNotes(p.p).err, 0);
 }
 
 TEST(ProcessNotes, AProcessThatEndsInBetween)
