@@ -96,3 +96,20 @@ void escape_json(FILE *f, const char *s, size_t len)
 	if (len > plain)
 		fwrite(p + plain, 1, len - plain, f);
 }
+
+enum text_fault text_fault(const char *s, size_t len)
+{
+	const unsigned char *p = (const unsigned char *)s;
+	enum text_fault fault = TEXT_SOUND;
+
+	for (size_t i = 0, n; i < len; i += n) {
+		uint32_t c;
+
+		n = decode(p + i, len - i, &c);
+		if (!n)
+			return TEXT_NOT_UTF8;
+		if (acts(c))
+			fault = TEXT_ACTS;
+	}
+	return fault;
+}

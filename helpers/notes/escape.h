@@ -27,4 +27,12 @@ void escape_text(FILE *f, const char *s, size_t len);
  */
 void escape_json(FILE *f, const char *s, size_t len);
 
+/* What of the above a text would need. */
+enum text_fault {
+	TEXT_SOUND,
+	TEXT_NOT_UTF8,
+	TEXT_ACTS, /* UTF-8, with characters (NUL is one) that a terminal acts upon */
+};
+enum text_fault text_fault(const char *s, size_t len);
+
 #endif

@@ -151,11 +151,12 @@ struct ustack_state {
 	struct chunk *open; /* those looked at before, and not done */
 	size_t n_open, cap_open;
 	uint64_t next_seq, published, reused, lost; /* as the file said last */
+	uint64_t told_lost; /* of `lost`, reported */
 	uint64_t filesz;
 	uint64_t events;    /* records with a seq that were seen */
 	uint64_t missing;   /* reported as lost for a gap in the numbers */
 	uint32_t parent;
-	uint16_t major, machine;
+	uint16_t major, machine, generation;
 	uint8_t clock;
 	char runtime[33], version[33];
 	struct record_parts parts;

@@ -454,6 +454,8 @@ void note_reader_info(const struct note_reader *r, struct note_file_info *out)
 		.version = ours ? us->major : jitdump ? r->jd.version : 0,
 		.pid = r->pid,
 		.parent = us->parent,
+		.opened = us->opened,
+		.generation = us->generation,
 		.machine = jitdump ? 62 /* EM_X86_64; others are refused */ : us->machine,
 		.clock = jitdump ? jitdump_clock_name(r->jd.clock) : ours ? "CLOCK_MONOTONIC" : "none",
 		.runtime = us->runtime,

@@ -29,6 +29,8 @@ struct note_file_info {
 	enum note_format format;
 	uint32_t version;  /* of the format: jitdump's, or ustack notes' major version */
 	uint32_t pid;      /* in the writer's pid namespace; 0: it does not say */
+	uint64_t opened;   /* ustack notes: when they were begun; 0 elsewhere */
+	uint32_t generation; /* ustack notes: 0; 1 for its successor, ... */
 	uint32_t parent;   /* ustack notes: the process that this one was forked from and
 			    * whose file holds what it inherited; 0: none */
 	uint16_t machine;  /* ELF's EM_*; 0: it does not say */

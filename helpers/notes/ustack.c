@@ -57,7 +57,7 @@ void unotes_reset(struct ustack_state *us)
 	us->n_open = 0;
 	us->header_done = us->closed = us->drained = false;
 	us->frontier = us->events = us->missing = 0;
-	us->next_seq = us->published = us->reused = us->lost = 0;
+	us->next_seq = us->published = us->reused = us->lost = us->told_lost = 0;
 }
 
 void unotes_free(struct ustack_state *us)
@@ -110,6 +110,7 @@ static void take_info(struct note_reader *r, const struct first_page *f)
 	us->major = f->info.major;
 	us->clock = f->info.clock;
 	us->opened = f->info.opened;
+	us->generation = f->info.generation;
 	memcpy(us->runtime, f->info.runtime, sizeof(f->info.runtime));
 	memcpy(us->version, f->info.version, sizeof(f->info.version));
 	us->chunk_size = f->info.chunk_size;
@@ -460,15 +461,16 @@ static void tell_missing(struct note_reader *r)
 int unotes_drain(struct note_reader *r)
 {
 	struct ustack_state *us = &r->us;
-	uint64_t seen = us->next_seq, size = us->filesz, lost = us->lost;
+	uint64_t seen = us->next_seq, size = us->filesz;
 	struct first_page f;
 	int rc = reader_read_at(r, 0, &f, sizeof(f));
 
 	if (rc)
 		return rc == -ENODATA ? 0 : rc;
 	take_counters(us, &f);
-	if (us->lost > lost)
-		reader_lost(r, us->lost - lost, "records that the writer had no room for");
+	if (us->lost > us->told_lost)
+		reader_lost(r, us->lost - us->told_lost, "records that the writer had no room for");
+	us->told_lost = us->lost;
 	if (us->drained && us->next_seq == seen && us->filesz == size && !r->more && !r->final)
 		return 0;
 	rc = look_again(r);

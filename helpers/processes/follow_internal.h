@@ -9,6 +9,7 @@
 #include <pthread.h>
 
 #include "processes/follow.h"
+#include "processes/note_files.h"
 
 #define BUCKETS 4096
 /* The end of a life is known exactly; file times lag by a tick of the kernel's. */
@@ -46,13 +47,6 @@ struct source {
 	bool ended;          /* told of its successor, or closed */
 };
 
-#define NO_SECTION 4096
-
-/* A mapped file, as /proc/PID/maps numbers it, that has no .note.ustack. */
-struct no_section {
-	uint64_t dev, inode;
-};
-
 struct follow {
 	struct follow_opts opts;
 	struct given *given;
@@ -69,7 +63,7 @@ struct follow {
 	int epoll_fd, stop_fd, inotify_fd;
 	struct life *life;
 	struct events *events;
-	struct no_section no_section[NO_SECTION];
+	struct no_sections no_sections;
 };
 
 __attribute__((format(printf, 3, 4)))

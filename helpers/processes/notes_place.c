@@ -102,12 +102,16 @@ static bool owner_fits(const struct process *p, const struct stat *st, const cha
 	return false;
 }
 
-static int find_jitdump(const struct process *p, struct notes_place *place, const char **why)
+int process_find_jitdump(const struct process *p, struct notes_place *place, const char **why)
 {
 	const struct mapping *m = find_marker(p);
 	struct stat st;
 	int fd;
 
+	*why = NULL;
+	place->fd = -1;
+	place->mapped = false;
+	place->path[0] = '\0';
 	if (!m)
 		return -ENOENT;
 	snprintf(place->path, sizeof(place->path), "%s", m->path);
@@ -166,12 +170,15 @@ static bool older_than(const struct process *p, const struct stat *st)
 	return (int64_t)st->st_mtim.tv_sec + 2 <= began;
 }
 
-static int find_perf_map(const struct process *p, struct notes_place *place, const char **why)
+int process_find_perf_map(const struct process *p, struct notes_place *place, const char **why)
 {
 	char base[40];
 	struct stat st;
 	int at, fd;
 
+	*why = NULL;
+	place->fd = -1;
+	place->mapped = false;
 	snprintf(base, sizeof(base), "perf-%d.map", (int)p->ns_pid);
 	snprintf(place->path, sizeof(place->path), "/tmp/%s", base);
 	if (p->root_fd < 0)
@@ -211,16 +218,12 @@ int process_find_notes(const struct process *p, struct notes_place *place, const
 
 	if (!why)
 		why = &ignored;
-	*why = NULL;
-	place->fd = -1;
-	place->mapped = false;
-	place->path[0] = '\0';
-	dump_err = find_jitdump(p, &dump, &dump_why);
+	dump_err = process_find_jitdump(p, &dump, &dump_why);
 	if (!dump_err) {
 		*place = dump;
 		return 0;
 	}
-	err = find_perf_map(p, place, why);
+	err = process_find_perf_map(p, place, why);
 	if (err && dump_err != -ENOENT) { /* the refused dump is the thing to tell of */
 		*place = dump;
 		*why = dump_why;

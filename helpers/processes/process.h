@@ -98,6 +98,9 @@ struct notes_place {
  * with *@why set (static text) and place->path filled in.
  */
 int process_find_notes(const struct process *p, struct notes_place *place, const char **why);
+/* The one and the other alone. @why is not NULL. */
+int process_find_jitdump(const struct process *p, struct notes_place *place, const char **why);
+int process_find_perf_map(const struct process *p, struct notes_place *place, const char **why);
 
 /*
  * The files of ustack notes (ustack_notes.h) that it maps, one after the other: its

@@ -10,7 +10,6 @@
  * are written through memory, and looked at with the follower's timer and before
  * anything is printed.
  */
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -26,7 +25,6 @@
 
 #define SOURCES_MAX 64 /* of one space, beside sections */
 #define SECTIONS_MAX 1024
-#define SEGMENTS_MAX 128
 
 /* ---- reading ------------------------------------------------------------- */
 
@@ -44,19 +42,10 @@ static bool mapped_exec(const struct process *p, uint64_t addr)
 	return m && m->exec;
 }
 
-/*
- * A forked process still maps the notes of its parent. What the parent wrote up to
- * the fork is true of both; what it writes afterwards, of itself alone.
- */
 static bool is_parents(const struct drain *d, const struct note *note)
 {
-	const struct space *s = d->s;
-	pid_t writer = (pid_t)note_reader_pid(d->source->reader);
-
-	/* A time that is not known may be of either. */
-	return d->source->inherited && writer && s->process && writer != s->process->pid &&
-	       writer != s->process->ns_pid &&
-	       (!note->time || note->time > times_started(s->process));
+	return d->source->inherited && d->s->process &&
+	       process_is_parents_note(d->s->process, d->source->reader, note);
 }
 
 /*
@@ -452,38 +441,6 @@ void sources_look(struct follow *f, struct space *s)
 
 /* ---- sections -------------------------------------------------------------- */
 
-/* What the mapping adds to the file's addresses: the segment that it maps tells. */
-static int bias_of(int fd, const struct mapping *m, uint64_t *bias)
-{
-	Elf64_Ehdr e;
-	Elf64_Phdr ph;
-
-	if (pread(fd, &e, sizeof(e), 0) != (ssize_t)sizeof(e) || memcmp(e.e_ident, ELFMAG, SELFMAG) ||
-	    e.e_ident[EI_CLASS] != ELFCLASS64 || e.e_phentsize != sizeof(ph))
-		return -ENOENT;
-	for (unsigned i = 0; i < e.e_phnum && i < SEGMENTS_MAX; i++) {
-		uint64_t first;
-
-		if (pread(fd, &ph, sizeof(ph), (off_t)(e.e_phoff + i * sizeof(ph))) != (ssize_t)sizeof(ph))
-			return -ENOENT;
-		first = ph.p_offset & ~4095ull;
-		if (ph.p_type != PT_LOAD || m->offset < first || m->offset >= ph.p_offset + ph.p_filesz)
-			continue;
-		*bias = m->start - ((ph.p_vaddr & ~4095ull) + (m->offset - first));
-		return 0;
-	}
-	return -ENOENT;
-}
-
-/* Files that have no section: most. One that takes the place of another in a file
- * system, with the same number, is looked at again once the table forgets. */
-static struct no_section *none_at(struct follow *f, const struct mapping *m)
-{
-	uint64_t h = (m->inode ^ m->dev << 40) * 0x9e3779b97f4a7c15ull;
-
-	return &f->no_section[(h >> 32) % NO_SECTION];
-}
-
 static void read_section(struct follow *f, struct space *s, struct source *so)
 {
 	so->index = index_new(&f->next_instance);
@@ -498,28 +455,12 @@ static void read_section(struct follow *f, struct space *s, struct source *so)
 
 static void look_at_section(struct follow *f, struct space *s, const struct mapping *m)
 {
-	struct no_section *none = none_at(f, m);
 	struct note_reader *reader = NULL;
-	const char *why = NULL;
 	struct source *so;
-	uint64_t bias;
-	int fd;
 
-	if ((none->dev == m->dev && none->inode == m->inode) ||
-	    have(s, m->dev, m->inode, SOURCE_SECTION))
+	if (have(s, m->dev, m->inode, SOURCE_SECTION) ||
+	    process_open_section(s->process, m, &f->no_sections, &reader))
 		return;
-	fd = process_open_mapping(s->process, m);
-	if (fd < 0)
-		return;
-	if (bias_of(fd, m, &bias)) {
-		close(fd);
-		return;
-	}
-	if (note_reader_open_section(fd, bias, &reader, &why)) {
-		none->dev = m->dev;
-		none->inode = m->inode;
-		return;
-	}
 	so = calloc(1, sizeof(*so));
 	if (so)
 		so->path = strdup(m->path);
