@@ -1,174 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ustack-notes dump: every note, one line each, as text or JSON. */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
-#include "cli/cli.h"
-#include "notes/escape.h"
-#include "runtimes/name.h"
+#include "cli/print.h"
 
 static const char usage[] =
 	"Usage: ustack-notes dump [OPTION]... FILE|PID\n"
-	"Print the notes in FILE (a perf map or a jitdump), or those of process PID, one\n"
-	"line each: address range, function, where it is defined, kind and tier.\n"
+	"Print the notes in FILE (ustack notes, a perf map or a jitdump), or those of\n"
+	"process PID, one line each: address range, function, where it is defined, kind\n"
+	"and tier, and what else the format has.\n"
 	"\n"
-	"  -j, --json         one JSON object a line\n"
-	"  -l, --lines        print the line table of each note, too\n"
-	"  -o, --output FILE  write to FILE instead of standard output\n"
-	"  -h, --help         print this\n"
+	"  -i, --info         print first what the file says of itself\n"
+	"  -l, --lines        print the line table of each note, too, with the functions\n"
+	"                     that were inlined\n"
+	COMMON_HELP
 	"\n"
 	"Exit codes: 0 clean, 1 some records could not be used (named on standard error),\n"
 	"2 cannot read.\n";
 
 struct dump {
-	FILE *out;
+	struct printer printer;
 	const char *path;
-	bool json, lines;
 	uint64_t problems;
 	struct progress progress;
 };
-
-static void text_str(FILE *f, struct note_str s)
-{
-	escape_text(f, s.s, s.len);
-}
-
-static void json_str(FILE *f, const char *key, struct note_str s)
-{
-	fprintf(f, ",\"%s\":\"", key);
-	escape_json(f, s.s, s.len);
-	fputc('"', f);
-}
-
-static void text_time(FILE *f, uint64_t time)
-{
-	if (time)
-		fprintf(f, " at %" PRIu64 ".%09" PRIu64, time / 1000000000, time % 1000000000);
-}
-
-static void text_position(FILE *f, struct note_str path, uint32_t line, uint32_t column)
-{
-	text_str(f, path);
-	if (line)
-		fprintf(f, ":%" PRIu32, line);
-	if (line && column)
-		fprintf(f, ":%" PRIu32, column);
-}
-
-static void text_code(FILE *f, const struct note *n, bool lines)
-{
-	struct code_name cn;
-
-	code_name_parse(n->name, &cn);
-	fprintf(f, "%" PRIx64 "-%" PRIx64 " ", n->addr, n->addr + n->size);
-	text_str(f, cn.function);
-	if (cn.path.len || cn.line) {
-		fputs(" (", f);
-		text_position(f, cn.path, cn.line, cn.column);
-		fputs(cn.line ? " defined)" : ")", f);
-	}
-	fprintf(f, " [%s%s%s]", cn.kind, cn.tier ? ", " : "", code_tier_name(cn.tier));
-	if (n->n_lines)
-		fprintf(f, " %zu line%s", n->n_lines, n->n_lines == 1 ? "" : "s");
-	text_time(f, n->time);
-	fputc('\n', f);
-	for (size_t i = 0; lines && i < n->n_lines; i++) {
-		const struct note_line *l = &n->lines[i];
-
-		fprintf(f, "  %" PRIx64 " ", l->addr);
-		if (l->line)
-			text_position(f, l->file.len ? l->file : cn.path, l->line, l->column);
-		else
-			fputs("no line", f);
-		fputc('\n', f);
-	}
-}
-
-static void text_note(FILE *f, const struct note *n, bool lines)
-{
-	switch (n->type) {
-	case NOTE_CODE:
-		text_code(f, n, lines);
-		return;
-	case NOTE_MOVE:
-		fprintf(f, "%" PRIx64 "-%" PRIx64 " moved from %" PRIx64, n->addr, n->addr + n->size,
-			n->old_addr);
-		break;
-	case NOTE_CLOSE:
-		fputs("closed", f);
-		break;
-	case NOTE_UNLOAD:
-		fprintf(f, "%" PRIx64 "-%" PRIx64 " unloaded", n->addr, n->addr + n->size);
-		break;
-	case NOTE_RESET:
-		fputs("all unloaded", f);
-		break;
-	case NOTE_SUCCESSOR:
-		fputs("goes on in another file", f);
-		break;
-	}
-	text_time(f, n->time);
-	fputc('\n', f);
-}
-
-/* Addresses are strings: a JSON number is a double to most who read it. */
-static void json_code(FILE *f, const struct note *n, bool lines)
-{
-	struct code_name cn;
-
-	code_name_parse(n->name, &cn);
-	json_str(f, "name", n->name);
-	json_str(f, "function", cn.function);
-	json_str(f, "path", cn.path);
-	fprintf(f, ",\"def_line\":%" PRIu32 ",\"def_column\":%" PRIu32 ",\"kind\":\"%s\",\"tier\":\"%s\"",
-		cn.line, cn.column, cn.kind, code_tier_name(cn.tier));
-	fprintf(f, ",\"line_count\":%zu", n->n_lines);
-	if (!lines)
-		return;
-	fputs(",\"lines\":[", f);
-	for (size_t i = 0; i < n->n_lines; i++) {
-		const struct note_line *l = &n->lines[i];
-
-		fprintf(f, "%s{\"address\":\"0x%" PRIx64 "\",\"line\":%" PRIu32 ",\"column\":%" PRIu32,
-			i ? "," : "", l->addr, l->line, l->column);
-		json_str(f, "file", l->file);
-		fputc('}', f);
-	}
-	fputc(']', f);
-}
-
-static void json_note(FILE *f, const struct note *n, bool lines)
-{
-	static const char *const types[] = {
-		[NOTE_CODE] = "code", [NOTE_MOVE] = "move", [NOTE_CLOSE] = "close",
-		[NOTE_UNLOAD] = "unload", [NOTE_RESET] = "reset", [NOTE_SUCCESSOR] = "successor",
-	};
-
-	fprintf(f, "{\"type\":\"%s\",\"offset\":%" PRIu64 ",\"time\":%" PRIu64, types[n->type],
-		n->offset, n->time);
-	if (n->type == NOTE_CODE || n->type == NOTE_MOVE || n->type == NOTE_UNLOAD)
-		fprintf(f, ",\"start\":\"0x%" PRIx64 "\",\"end\":\"0x%" PRIx64 "\"", n->addr,
-			n->addr + n->size);
-	if (n->type == NOTE_MOVE)
-		fprintf(f, ",\"old_start\":\"0x%" PRIx64 "\"", n->old_addr);
-	if (n->type == NOTE_CODE)
-		json_code(f, n, lines);
-	fputs("}\n", f);
-}
 
 static int on_note(void *ctx, const struct note *n)
 {
 	struct dump *d = ctx;
 
-	if (d->json)
-		json_note(d->out, n, d->lines);
-	else
-		text_note(d->out, n, d->lines);
+	print_note(&d->printer, n);
 	progress_at(&d->progress, n->offset);
-	return ferror(d->out) ? -EIO : 0;
+	return ferror(d->printer.out) ? -ECANCELED : 0;
 }
 
 static void on_problem(void *ctx, enum note_problem p, uint64_t offset, const char *what)
@@ -182,77 +47,59 @@ static void on_problem(void *ctx, enum note_problem p, uint64_t offset, const ch
 	complain(d->path, text);
 }
 
-static int run(struct dump *d, const char *arg)
+static int run(struct dump *d, const struct input *in, bool info)
 {
-	struct note_sink sink = { on_note, on_problem, d };
-	struct source s;
-	long n;
+	const struct note_sink sink = { on_note, on_problem, d };
+	int rc = 0;
 
-	if (source_open(arg, &s))
-		return EXIT_UNREADABLE;
-	d->path = s.path;
-	progress_start(&d->progress, s.size);
-	do
-		n = note_reader_drain(s.reader, &sink, true);
-	while (n >= 0 && note_reader_more(s.reader));
-	progress_end(&d->progress);
-	if (n < 0 && !ferror(d->out)) {
-		const char *why = note_reader_why(s.reader);
+	/* Of several files, each is named. */
+	info |= d->printer.json || in->list.n > 1;
+	for (size_t i = 0; i < in->list.n && !rc; i++) {
+		struct note_file *f = &in->list.files[i];
 
-		complain(s.path, *why ? why : strerror((int)-n));
+		if (!f->reader)
+			continue;
+		d->path = f->path;
+		if (info)
+			print_file(&d->printer, f);
+		progress_start(&d->progress, f->size);
+		rc = input_drain(in, f, &sink, true);
+		progress_end(&d->progress);
 	}
-	source_close(&s);
-	if (n < 0)
+	if (rc)
 		return EXIT_UNREADABLE;
-	return d->problems ? EXIT_FINDINGS : EXIT_CLEAN;
+	return d->problems || in->refused ? EXIT_FINDINGS : EXIT_CLEAN;
 }
 
 int verb_dump(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' },
+		{ "info", no_argument, NULL, 'i' },
 		{ "lines", no_argument, NULL, 'l' },
-		{ "output", required_argument, NULL, 'o' },
-		{ "help", no_argument, NULL, 'h' },
-		{ 0 },
+		COMMON_OPTIONS,
 	};
-	struct dump d = { .out = stdout };
-	const char *output = NULL;
+	struct common c = { .verb = "dump", .usage = usage };
+	struct dump d = { 0 };
+	struct input in;
+	bool info = false;
 	int opt, rc;
 
-	while ((opt = getopt_long(argc, argv, "jlo:h", options, NULL)) != -1) {
-		switch (opt) {
-		case 'j':
-			d.json = true;
-			break;
-		case 'l':
-			d.lines = true;
-			break;
-		case 'o':
-			output = optarg;
-			break;
-		case 'h':
-			fputs(usage, stdout);
-			return EXIT_CLEAN;
-		default:
-			fputs("Try 'ustack-notes dump --help'.\n", stderr);
-			return EXIT_UNREADABLE;
-		}
+	while ((opt = getopt_long(argc, argv, "il" COMMON_LETTERS, options, NULL)) != -1) {
+		if (opt == 'i')
+			info = true;
+		else if (opt == 'l')
+			d.printer.lines = true;
+		else if (!common_option(&c, opt, &rc))
+			return rc;
 	}
-	if (argc - optind != 1) {
-		fputs(usage, stderr);
+	if (!common_arguments(&c, argc, 1) || input_open(argv[optind], &in))
 		return EXIT_UNREADABLE;
+	rc = common_open(&c, &in);
+	if (!rc) {
+		d.printer.out = c.out;
+		d.printer.json = c.json;
+		rc = common_close(&c, run(&d, &in, info));
 	}
-	if (output && !(d.out = fopen(output, "we"))) {
-		complain(output, strerror(errno));
-		return EXIT_UNREADABLE;
-	}
-	rc = run(&d, argv[optind]);
-	if (fflush(d.out) || ferror(d.out)) {
-		complain(output ? output : "standard output", "cannot write");
-		rc = EXIT_UNREADABLE;
-	}
-	if (output)
-		fclose(d.out);
+	input_close(&in);
 	return rc;
 }

@@ -11,9 +11,9 @@
 
 static const char usage[] =
 	"Usage: ustack-notes VERB [OPTION]... FILE|PID\n"
-	"Look at the notes that a runtime writes about the code it compiles: perf maps\n"
-	"and jitdumps. FILE is told apart by its content; a number is a process, whose\n"
-	"notes are looked for (a file of such a name is ./NUMBER).\n"
+	"Look at the notes that a runtime writes about the code it compiles: ustack notes,\n"
+	"perf maps and jitdumps. FILE is told apart by its content; a number is a process,\n"
+	"whose notes are looked for (a file of such a name is ./NUMBER).\n"
 	"\n"
 	"Verbs:\n"
 	"  dump   print every note\n"

@@ -1,81 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * The ustack-notes tool as a user meets it: output and exit codes. Runs the
- * program in ../bin beside the tests' folder, or $USTACK_NOTES.
- */
-#include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-
-#include <climits>
-#include <cstdlib>
-
+/* The ustack-notes tool as a user meets it: output and exit codes. */
+#include "cli_tool.h"
 #include "notes_builder.h"
 
+using namespace cli_tool;
 using namespace notes_builder;
 using std::string;
 
 namespace {
-
-string tool()
-{
-	if (const char *set = getenv("USTACK_NOTES"))
-		return set;
-	char self[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self));
-	string path(self, n > 0 ? static_cast<size_t>(n) : 0);
-	return path.substr(0, path.rfind('/')) + "/../bin/ustack-notes";
-}
-
-struct result {
-	int code;
-	string out, err;
-};
-
-string slurp(const string &path)
-{
-	string s;
-	char buf[4096];
-	FILE *f = fopen(path.c_str(), "r");
-	for (size_t n; f && (n = fread(buf, 1, sizeof(buf), f)) > 0;)
-		s.append(buf, n);
-	if (f)
-		fclose(f);
-	return s;
-}
-
-class cli : public testing::Test {
-protected:
-	string dir;
-
-	void SetUp() override
-	{
-		char name[] = "/tmp/ustack-cli-XXXXXX";
-		ASSERT_NE(mkdtemp(name), nullptr);
-		dir = name;
-		ASSERT_EQ(access(tool().c_str(), X_OK), 0) << tool() << " is not there: build ustack-notes, or set USTACK_NOTES";
-	}
-	void TearDown() override
-	{
-		if (!dir.empty() && system(("rm -rf " + dir).c_str()))
-			ADD_FAILURE() << "cannot remove " << dir;
-	}
-	string file(const string &name, const string &content)
-	{
-		string path = dir + "/" + name;
-		FILE *f = fopen(path.c_str(), "w");
-		fwrite(content.data(), 1, content.size(), f);
-		fclose(f);
-		return path;
-	}
-	result run(const string &args)
-	{
-		int rc = system((tool() + " " + args + " >" + dir + "/out 2>" + dir + "/err </dev/null").c_str());
-		return { WIFEXITED(rc) ? WEXITSTATUS(rc) : -1, slurp(dir + "/out"), slurp(dir + "/err") };
-	}
-};
 
 TEST_F(cli, dump_shows_what_the_runtime_said)
 {
@@ -99,7 +31,11 @@ TEST_F(cli, dump_shows_times_lines_and_moves)
 			 "2000-2010 moved from 1000 at 2.000000000\nclosed at 3.000000000\n");
 	r = run("dump --json --lines " + path);
 	EXPECT_EQ(r.code, 0);
-	EXPECT_EQ(r.out.substr(0, r.out.find('\n')),
+	string head = r.out.substr(0, r.out.find('\n') + 1), code = r.out.substr(head.size());
+	EXPECT_EQ(head, "{\"type\":\"file\",\"file\":\"" + path + "\",\"format\":\"jitdump\",\"version\":1,\"pid\":1234,"
+			"\"parent\":0,\"machine\":\"x86-64\",\"clock\":\"CLOCK_MONOTONIC\",\"runtime\":\"\","
+			"\"runtime_version\":\"\"}\n");
+	EXPECT_EQ(code.substr(0, code.find('\n')),
 		  "{\"type\":\"code\",\"offset\":110,\"time\":1000000007,\"start\":\"0x1000\",\"end\":\"0x1010\",\"name\":\"f\","
 		  "\"function\":\"f\",\"path\":\"\",\"def_line\":0,\"def_column\":0,\"kind\":\"jit\",\"tier\":\"\",\"line_count\":2,"
 		  "\"lines\":[{\"address\":\"0x1000\",\"line\":3,\"column\":0,\"file\":\"/a.c\"},"
@@ -229,7 +165,7 @@ TEST_F(cli, help_and_usage)
 		EXPECT_EQ(r.err, "");
 	}
 	EXPECT_EQ(run("--version").out.find("ustack-notes "), 0u);
-	for (const char *args : { "", "frobnicate", "dump", "check", "dump a b", "dump --frobnicate x", "check --json x" }) {
+	for (const char *args : { "", "frobnicate", "dump", "check", "dump a b", "dump --frobnicate x", "check --lines x" }) {
 		result r = run(args);
 		EXPECT_EQ(r.code, 2) << args;
 		EXPECT_EQ(r.out, "");
