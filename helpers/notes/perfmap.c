@@ -3,7 +3,7 @@
  * perf maps: text, a line a function: START SIZE NAME, numbers in hex, the
  * name everything to the end of the line. No time and no unload: a later line
  * about the same addresses replaces an earlier one, which is the index's work.
- * FORMAT.md says who writes what.
+ * READERS.md says who writes what.
  */
 #include <string.h>
 
