@@ -92,5 +92,7 @@ void progress_end(struct progress *p);
 /* The verbs: argv[0] is the tool's name. Return what to exit with. */
 int verb_dump(int argc, char **argv);
 int verb_check(int argc, char **argv);
+int verb_list(int argc, char **argv);
+int verb_stat(int argc, char **argv);
 
 #endif

@@ -11,13 +11,16 @@
 
 static const char usage[] =
 	"Usage: ustack-notes VERB [OPTION]... FILE|PID\n"
+	"       ustack-notes list [OPTION]...\n"
 	"Look at the notes that a runtime writes about the code it compiles: ustack notes,\n"
 	"perf maps and jitdumps. FILE is told apart by its content; a number is a process,\n"
 	"whose notes are looked for (a file of such a name is ./NUMBER).\n"
 	"\n"
 	"Verbs:\n"
+	"  list   which processes have notes\n"
 	"  dump   print every note\n"
 	"  check  print every problem\n"
+	"  stat   what is in them, in numbers\n"
 	"\n"
 	"  -h, --help     print this; after a verb: its own help\n"
 	"  -V, --version  print the version\n"
@@ -28,8 +31,10 @@ static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv);
 } verbs[] = {
+	{ "list", verb_list },
 	{ "dump", verb_dump },
 	{ "check", verb_check },
+	{ "stat", verb_stat },
 };
 
 int main(int argc, char **argv)
@@ -54,6 +59,6 @@ int main(int argc, char **argv)
 			argv[1] = self;
 			return verbs[i].run(argc - 1, argv + 1);
 		}
-	complain(arg, "no such verb (dump, check)");
+	complain(arg, "no such verb (list, dump, check, stat)");
 	return EXIT_UNREADABLE;
 }
