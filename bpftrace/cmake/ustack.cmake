@@ -12,5 +12,5 @@ find_library(USTACK_LIBBPF bpf REQUIRED)
 find_library(USTACK_LIBLZMA lzma REQUIRED)
 find_package(Threads REQUIRED)
 include_directories(${USTACK_INCLUDE_DIR})
-link_libraries(${USTACK_LIBRARY} ${USTACK_BPF_LIBRARY}
+link_libraries(${USTACK_LIBRARY}
   ${USTACK_LIBDW} ${USTACK_LIBELF} ${USTACK_LIBBPF} ${USTACK_LIBLZMA} Threads::Threads)

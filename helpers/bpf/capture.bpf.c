@@ -30,20 +30,30 @@
  * process's: its tgid is compared. A space's generations may be another
  * space's: user space never gives a generation out twice. A stack's last time
  * may be written into another stack: it only widens an interval.
+ *
+ * Names: other people include this into their programs, as one header; so all
+ * begin with ustack, or are gone again at the end.
  */
 #include "bpf/capture.h"
 
 #define AGAIN(x) (*(volatile typeof(x) *)&(x))
 
 /* What lies in slot->spill. */
-enum { SPILL_DEPTH, SPILL_SPACE, SPILL_REUSED, SPILL_PUBLISHED, SPILL_MISSES, SPILL_RUN };
+enum {
+	USTACK_SPILL_DEPTH,
+	USTACK_SPILL_SPACE,
+	USTACK_SPILL_REUSED,
+	USTACK_SPILL_PUBLISHED,
+	USTACK_SPILL_MISSES,
+	USTACK_SPILL_RUN,
+};
 
 /* @x, of which LLVM knows nothing from here on. */
 #define HIDE(x) asm volatile("" : "+r"(x))
 
-#define DIGEST_MULTIPLIER 0x9E3779B97F4A7C15ULL
+#define USTACK_DIGEST_MULTIPLIER 0x9E3779B97F4A7C15ULL
 
-static __always_inline void count(__u32 which)
+static __always_inline void ustack_count_one(__u32 which)
 {
 	__u64 *n = bpf_map_lookup_elem(USTACK_MAP(COUNTS), &which);
 
@@ -59,7 +69,7 @@ static __always_inline void count(__u32 which)
  * holds or tries the slot has added his 1 and takes it back only when done.
  * Two that meet may both go on to the next slot; that is no harm.
  */
-static __always_inline struct ustack_slot *slot_take(void)
+static __always_inline struct ustack_slot *ustack_slot_take(void)
 {
 	__u32 first = bpf_get_smp_processor_id() * USTACK_SLOTS;
 
@@ -78,14 +88,14 @@ static __always_inline struct ustack_slot *slot_take(void)
 	return 0;
 }
 
-static __always_inline void slot_release(struct ustack_slot *slot)
+static __always_inline void ustack_slot_release(struct ustack_slot *slot)
 {
 	__sync_fetch_and_add(&slot->lock, -1);
 }
 
 /* ---- spaces ------------------------------------------------------------ */
 
-static __always_inline __u64 space_known(__u32 tgid)
+static __always_inline __u64 ustack_space_known(__u32 tgid)
 {
 	__u64 *p = bpf_map_lookup_elem(USTACK_MAP(PROCS), &tgid);
 	__u64 space;
@@ -98,7 +108,7 @@ static __always_inline __u64 space_known(__u32 tgid)
 
 /* First sight of a process: make its space and tell user space. Two threads may
  * try at once; the map decides, and the loser takes the winner's. */
-static __always_inline __u64 space_make(__u32 tgid)
+static __always_inline __u64 ustack_space_make(__u32 tgid)
 {
 	__u64 now = bpf_ktime_get_ns();
 	__u64 space = USTACK_SPACE(tgid, now);
@@ -111,32 +121,32 @@ static __always_inline __u64 space_make(__u32 tgid)
 			.time = now,
 		};
 		if (bpf_ringbuf_output(USTACK_MAP(EVENTS), &event, sizeof(event), 0))
-			count(USTACK_COUNT_EVENTS_FULL);
+			ustack_count_one(USTACK_COUNT_EVENTS_FULL);
 		return space;
 	}
-	space = space_known(tgid);
+	space = ustack_space_known(tgid);
 	if (!space)
-		count(USTACK_COUNT_PROCS_FULL);
+		ustack_count_one(USTACK_COUNT_PROCS_FULL);
 	return space;
 }
 
 /* Leaves space and generations in the slot. Generations of 0 say that nothing
  * was published for the space: then no page can exist either. */
-static __always_inline void space_enter(struct ustack_slot *slot)
+static __always_inline void ustack_space_enter(struct ustack_slot *slot)
 {
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
-	__u64 space = space_known(tgid);
+	__u64 space = ustack_space_known(tgid);
 	struct ustack_gens *gens;
 
 	if (!space)
-		space = space_make(tgid);
-	AGAIN(slot->spill[SPILL_SPACE]) = space;
-	AGAIN(slot->spill[SPILL_REUSED]) = 0;
-	AGAIN(slot->spill[SPILL_PUBLISHED]) = 0;
+		space = ustack_space_make(tgid);
+	AGAIN(slot->spill[USTACK_SPILL_SPACE]) = space;
+	AGAIN(slot->spill[USTACK_SPILL_REUSED]) = 0;
+	AGAIN(slot->spill[USTACK_SPILL_PUBLISHED]) = 0;
 	gens = bpf_map_lookup_elem(USTACK_MAP(SPACES), &space);
 	if (gens) {
-		AGAIN(slot->spill[SPILL_REUSED]) = AGAIN(gens->reused);
-		AGAIN(slot->spill[SPILL_PUBLISHED]) = AGAIN(gens->published);
+		AGAIN(slot->spill[USTACK_SPILL_REUSED]) = AGAIN(gens->reused);
+		AGAIN(slot->spill[USTACK_SPILL_PUBLISHED]) = AGAIN(gens->published);
 	}
 }
 
@@ -146,7 +156,7 @@ static __always_inline void space_enter(struct ustack_slot *slot)
  * Choices without branches: a bit, 0 or 1, to multiply with. (A mask would do
  * as well, but newer verifiers fork on `&` with a value known to be 0 or -1.)
  */
-static __always_inline __u64 bit_top(__u64 x)
+static __always_inline __u64 ustack_bit_top(__u64 x)
 {
 	HIDE(x);
 	x >>= 63;
@@ -155,40 +165,41 @@ static __always_inline __u64 bit_top(__u64 x)
 }
 
 /* @a < @b, both below 2^63. */
-static __always_inline __u64 bit_less(__u64 a, __u64 b)
+static __always_inline __u64 ustack_bit_less(__u64 a, __u64 b)
 {
-	return bit_top(a - b);
+	return ustack_bit_top(a - b);
 }
 
-static __always_inline __u64 bit_nonzero(__u64 x)
+static __always_inline __u64 ustack_bit_nonzero(__u64 x)
 {
 	__u64 minus = -x;
 
 	HIDE(minus);
-	return bit_top(x | minus);
+	return ustack_bit_top(x | minus);
 }
 
 /* @bit ? @yes : @no */
-static __always_inline __u64 choose(__u64 bit, __u64 yes, __u64 no)
+static __always_inline __u64 ustack_choose(__u64 bit, __u64 yes, __u64 no)
 {
 	return no ^ ((no ^ yes) * bit);
 }
 
 /* Where the memo keeps what it knows of address @at. */
-static __always_inline struct ustack_memo *memo_of(struct ustack_slot *slot, __u64 space, __u64 at)
+static __always_inline struct ustack_memo *ustack_memo_of(struct ustack_slot *slot, __u64 space,
+							  __u64 at)
 {
-	__u64 place = ((at ^ space) * DIGEST_MULTIPLIER) >> 32;
+	__u64 place = ((at ^ space) * USTACK_DIGEST_MULTIPLIER) >> 32;
 
 	return &slot->memo[place & (USTACK_MEMO - 1)];
 }
 
 /* A walk that goes on through garbage brings any 64 bits; those that no user
  * address has must not read as another kind of token. */
-static __always_inline __u64 token_native(__u64 ip)
+static __always_inline __u64 ustack_token_native(__u64 ip)
 {
 	__u64 broken = USTACK_TOKEN(USTACK_TAG_BROKEN, USTACK_TOKEN_VALUE(ip));
 
-	return choose(bit_nonzero(ip >> USTACK_TAG_SHIFT), broken, ip);
+	return ustack_choose(ustack_bit_nonzero(ip >> USTACK_TAG_SHIFT), broken, ip);
 }
 
 /*
@@ -196,32 +207,32 @@ static __always_inline __u64 token_native(__u64 ip)
  * stays true until the space's `reused` moves, nothing only until `published`
  * does. The frames it does not know are listed in slot->ip.
  */
-static __always_inline void tokens_from_memo(struct ustack_slot *slot)
+static __always_inline void ustack_tokens_from_memo(struct ustack_slot *slot)
 {
-	__u64 space = AGAIN(slot->spill[SPILL_SPACE]);
-	__u64 published = AGAIN(slot->spill[SPILL_PUBLISHED]);
-	__u64 reused = AGAIN(slot->spill[SPILL_REUSED]);
+	__u64 space = AGAIN(slot->spill[USTACK_SPILL_SPACE]);
+	__u64 published = AGAIN(slot->spill[USTACK_SPILL_PUBLISHED]);
+	__u64 reused = AGAIN(slot->spill[USTACK_SPILL_REUSED]);
 
-	AGAIN(slot->spill[SPILL_MISSES]) = 0;
+	AGAIN(slot->spill[USTACK_SPILL_MISSES]) = 0;
 #pragma clang loop unroll(disable)
 	for (__u64 i = 0; i < USTACK_MAX_FRAMES; i++) {
 		__u64 ip, at, token, is_token, miss, misses;
 		struct ustack_memo *memo;
 
-		if (i >= AGAIN(slot->spill[SPILL_DEPTH]))
+		if (i >= AGAIN(slot->spill[USTACK_SPILL_DEPTH]))
 			break;
-		ip = token_native(AGAIN(slot->stack.token[i]));
+		ip = ustack_token_native(AGAIN(slot->stack.token[i]));
 		at = ip - !!i; /* a return address belongs to the call before it */
-		memo = memo_of(slot, space, at);
+		memo = ustack_memo_of(slot, space, at);
 		token = AGAIN(memo->token);
 		is_token = token >> USTACK_TAG_SHIFT;
 		HIDE(is_token);
-		miss = bit_nonzero((AGAIN(memo->ip) ^ at) | (AGAIN(memo->space) ^ space) |
-				   (AGAIN(memo->gen) ^ choose(is_token, reused, published)));
-		AGAIN(slot->stack.token[i]) = choose(is_token & ~miss, token, ip);
-		misses = AGAIN(slot->spill[SPILL_MISSES]);
+		miss = ustack_bit_nonzero((AGAIN(memo->ip) ^ at) | (AGAIN(memo->space) ^ space) |
+					  (AGAIN(memo->gen) ^ ustack_choose(is_token, reused, published)));
+		AGAIN(slot->stack.token[i]) = ustack_choose(is_token & ~miss, token, ip);
+		misses = AGAIN(slot->spill[USTACK_SPILL_MISSES]);
 		AGAIN(slot->ip[misses & 127]) = i;
-		AGAIN(slot->spill[SPILL_MISSES]) = misses + miss;
+		AGAIN(slot->spill[USTACK_SPILL_MISSES]) = misses + miss;
 	}
 }
 
@@ -232,8 +243,8 @@ static __always_inline void tokens_from_memo(struct ustack_slot *slot)
  * lies outside the array, which no published run does. *@instance is 0 for a
  * hole and for the run of another page.
  */
-static __always_inline int run_search(__u64 space, __u64 page, __u64 first, __u64 off,
-				      __u64 *instance)
+static __always_inline int ustack_run_search(__u64 space, __u64 page, __u64 first, __u64 off,
+					     __u64 *instance)
 {
 	__u64 pos = 0, entry, count, other;
 	__u32 index = first;
@@ -248,7 +259,7 @@ static __always_inline int run_search(__u64 space, __u64 page, __u64 first, __u6
 	if (!cell)
 		return 0;
 	count = AGAIN(*cell);
-	other = bit_nonzero(other | ((count >> USTACK_RUN_COUNT_BITS) ^ page));
+	other = ustack_bit_nonzero(other | ((count >> USTACK_RUN_COUNT_BITS) ^ page));
 	count &= (1ULL << USTACK_RUN_COUNT_BITS) - 1;
 	first += USTACK_RUN_HEAD;
 	index = first;
@@ -259,16 +270,16 @@ static __always_inline int run_search(__u64 space, __u64 page, __u64 first, __u6
 
 #pragma clang loop unroll(disable)
 	for (__u64 step = USTACK_RUN_MAX_ENTRIES / 2; step; step >>= 1) {
-		__u64 take = bit_less(pos + step, count), found;
+		__u64 take = ustack_bit_less(pos + step, count), found;
 
 		index = first + (pos + step) * take;
 		cell = bpf_map_lookup_elem(USTACK_MAP(CELLS), &index);
 		if (!cell)
 			return 0;
 		found = AGAIN(*cell);
-		take *= 1 - bit_less(off, found >> 52);
+		take *= 1 - ustack_bit_less(off, found >> 52);
 		pos += step * take;
-		entry = choose(take, found, entry);
+		entry = ustack_choose(take, found, entry);
 	}
 	*instance = USTACK_ENTRY_INSTANCE(entry) * (1 - other);
 	return 1;
@@ -278,7 +289,7 @@ static __always_inline int run_search(__u64 space, __u64 page, __u64 first, __u6
  * Look up what the memo did not know, and tell it. A page without a run reads
  * as run 0, whose head is nobody's.
  */
-static __always_inline void tokens_from_runs(struct ustack_slot *slot)
+static __always_inline void ustack_tokens_from_runs(struct ustack_slot *slot)
 {
 #pragma clang loop unroll(disable)
 	for (__u64 n = 0; n < USTACK_MAX_FRAMES; n++) {
@@ -287,52 +298,52 @@ static __always_inline void tokens_from_runs(struct ustack_slot *slot)
 		struct ustack_memo *memo;
 		void *run;
 
-		if (n >= AGAIN(slot->spill[SPILL_MISSES]))
+		if (n >= AGAIN(slot->spill[USTACK_SPILL_MISSES]))
 			break;
 		i = AGAIN(slot->ip[n]) & 127;
 		ip = AGAIN(slot->stack.token[i]);
 		at = ip - ((i + 127) >> 7); /* 1 but for the leaf */
-		key.space = AGAIN(slot->spill[SPILL_SPACE]);
+		key.space = AGAIN(slot->spill[USTACK_SPILL_SPACE]);
 		key.page = at >> USTACK_PAGE_SHIFT;
 		run = bpf_map_lookup_elem(USTACK_MAP(PAGES), &key);
-		bpf_probe_read_kernel(&slot->spill[SPILL_RUN], sizeof(__u64), run);
-		if (!run_search(key.space, key.page, AGAIN(slot->spill[SPILL_RUN]),
+		bpf_probe_read_kernel(&slot->spill[USTACK_SPILL_RUN], sizeof(__u64), run);
+		if (!ustack_run_search(key.space, key.page, AGAIN(slot->spill[USTACK_SPILL_RUN]),
 				at & (USTACK_PAGE_SIZE - 1), &instance))
 			break;
-		found = bit_nonzero(instance);
+		found = ustack_bit_nonzero(instance);
 		instance |= found << USTACK_TAG_SHIFT;
-		AGAIN(slot->stack.token[i]) = choose(found, instance, ip);
-		memo = memo_of(slot, key.space, at);
+		AGAIN(slot->stack.token[i]) = ustack_choose(found, instance, ip);
+		memo = ustack_memo_of(slot, key.space, at);
 		AGAIN(memo->ip) = at;
 		AGAIN(memo->space) = key.space;
-		AGAIN(memo->gen) = choose(found, AGAIN(slot->spill[SPILL_REUSED]),
-					  AGAIN(slot->spill[SPILL_PUBLISHED]));
+		AGAIN(memo->gen) = ustack_choose(found, AGAIN(slot->spill[USTACK_SPILL_REUSED]),
+						 AGAIN(slot->spill[USTACK_SPILL_PUBLISHED]));
 		AGAIN(memo->token) = instance;
 	}
 }
 
 /* Digest of tokens, space, depth and flags. */
-static __always_inline __u64 tokens_digest(struct ustack_slot *slot)
+static __always_inline __u64 ustack_tokens_digest(struct ustack_slot *slot)
 {
-	__u64 digest = AGAIN(slot->spill[SPILL_SPACE]) * DIGEST_MULTIPLIER;
+	__u64 digest = AGAIN(slot->spill[USTACK_SPILL_SPACE]) * USTACK_DIGEST_MULTIPLIER;
 
 	digest ^= ((__u64)AGAIN(slot->stack.head.flags) << 32) | AGAIN(slot->stack.head.depth);
 #pragma clang loop unroll(disable)
 	for (__u64 i = 0; i < USTACK_MAX_FRAMES; i++) {
-		if (i >= AGAIN(slot->spill[SPILL_DEPTH]))
+		if (i >= AGAIN(slot->spill[USTACK_SPILL_DEPTH]))
 			break;
-		digest = (digest ^ AGAIN(slot->stack.token[i])) * DIGEST_MULTIPLIER;
+		digest = (digest ^ AGAIN(slot->stack.token[i])) * USTACK_DIGEST_MULTIPLIER;
 		digest ^= digest >> 32;
 	}
-	digest *= DIGEST_MULTIPLIER;
+	digest *= USTACK_DIGEST_MULTIPLIER;
 	return digest ^ (digest >> 29);
 }
 
 /* ---- stored stacks --------------------------------------------------------- */
 
 /* @room is the class's; both classes begin the same way. */
-static __always_inline int stack_same(struct ustack_slot *slot, struct ustack_stack128 *old,
-				      __u64 room)
+static __always_inline int ustack_stack_same(struct ustack_slot *slot, struct ustack_stack128 *old,
+					     __u64 room)
 {
 	struct ustack_stack_head *mine = &slot->stack.head;
 	__u64 differs = (AGAIN(old->head.space) ^ AGAIN(mine->space)) |
@@ -341,16 +352,16 @@ static __always_inline int stack_same(struct ustack_slot *slot, struct ustack_st
 
 #pragma clang loop unroll(disable)
 	for (__u64 i = 0; i < room; i++) {
-		if (i >= AGAIN(slot->spill[SPILL_DEPTH]))
+		if (i >= AGAIN(slot->spill[USTACK_SPILL_DEPTH]))
 			break;
 		differs |= AGAIN(old->token[i]) ^ AGAIN(slot->stack.token[i]);
 	}
 	return !differs;
 }
 
-#define E2BIG 7
-#define ENOMEM 12
-#define EEXIST 17
+#define USTACK_E2BIG 7
+#define USTACK_ENOMEM 12
+#define USTACK_EEXIST 17
 
 /*
  * The id of the slot's stack, stored under it if it was not yet. The digest
@@ -360,8 +371,8 @@ static __always_inline int stack_same(struct ustack_slot *slot, struct ustack_st
  * CPU can't take either (EBUSY, or EDEADLK and ETIMEDOUT since 6.15): busy.
  * Inlined once a class, so that map and room are constants.
  */
-static __always_inline __u64 stack_store(struct ustack_slot *slot, __u64 digest, void *map,
-					 __u64 room, __u64 class_bit)
+static __always_inline __u64 ustack_stack_store(struct ustack_slot *slot, __u64 digest, void *map,
+						__u64 room, __u64 class_bit)
 {
 	__u64 id = ((digest >> 1) & ~USTACK_ID_CLASS128) | USTACK_ID_MIN | class_bit;
 
@@ -374,13 +385,13 @@ static __always_inline __u64 stack_store(struct ustack_slot *slot, __u64 digest,
 			err = bpf_map_update_elem(map, &id, &slot->stack, BPF_NOEXIST);
 			if (!err)
 				return id;
-			if (err == -E2BIG || err == -ENOMEM)
+			if (err == -USTACK_E2BIG || err == -USTACK_ENOMEM)
 				return USTACK_ID_FULL;
-			if (err != -EEXIST)
+			if (err != -USTACK_EEXIST)
 				return USTACK_ID_BUSY;
 			old = bpf_map_lookup_elem(map, &id);
 		}
-		if (old && stack_same(slot, old, room)) {
+		if (old && ustack_stack_same(slot, old, room)) {
 			AGAIN(old->head.last) = AGAIN(slot->stack.head.last);
 			return id;
 		}
@@ -404,7 +415,7 @@ static __always_inline __u64 stack_store(struct ustack_slot *slot, __u64 digest,
  * 127 frames out of 127 it can't be known, and is said to be more. (Where that
  * sysctl was set lower, the kernel's cut can't be seen from here.)
  */
-static __always_inline __u64 capture(struct ustack_slot *slot, void *ctx, __u32 frames)
+static __always_inline __u64 ustack_capture_in(struct ustack_slot *slot, void *ctx, __u32 frames)
 {
 	__u64 wanted = frames, depth, digest, now;
 	__u32 flags = 0;
@@ -423,37 +434,37 @@ static __always_inline __u64 capture(struct ustack_slot *slot, void *ctx, __u32 
 		flags = USTACK_F_MORE;
 	if (depth > wanted)
 		depth = wanted;
-	AGAIN(slot->spill[SPILL_DEPTH]) = depth;
+	AGAIN(slot->spill[USTACK_SPILL_DEPTH]) = depth;
 
-	space_enter(slot);
-	AGAIN(slot->stack.head.space) = AGAIN(slot->spill[SPILL_SPACE]);
+	ustack_space_enter(slot);
+	AGAIN(slot->stack.head.space) = AGAIN(slot->spill[USTACK_SPILL_SPACE]);
 	AGAIN(slot->stack.head.depth) = depth;
 	AGAIN(slot->stack.head.flags) = flags;
 	now = bpf_ktime_get_ns();
 	AGAIN(slot->stack.head.first) = now;
 	AGAIN(slot->stack.head.last) = now;
 
-	if (AGAIN(slot->spill[SPILL_PUBLISHED])) {
-		tokens_from_memo(slot);
-		tokens_from_runs(slot);
+	if (AGAIN(slot->spill[USTACK_SPILL_PUBLISHED])) {
+		ustack_tokens_from_memo(slot);
+		ustack_tokens_from_runs(slot);
 	}
-	digest = tokens_digest(slot);
-	if (AGAIN(slot->spill[SPILL_DEPTH]) <= USTACK_CLASS32)
-		return stack_store(slot, digest, USTACK_MAP(STACKS32), USTACK_CLASS32, 0);
-	return stack_store(slot, digest, USTACK_MAP(STACKS128), USTACK_MAX_FRAMES,
-			   USTACK_ID_CLASS128);
+	digest = ustack_tokens_digest(slot);
+	if (AGAIN(slot->spill[USTACK_SPILL_DEPTH]) <= USTACK_CLASS32)
+		return ustack_stack_store(slot, digest, USTACK_MAP(STACKS32), USTACK_CLASS32, 0);
+	return ustack_stack_store(slot, digest, USTACK_MAP(STACKS128), USTACK_MAX_FRAMES,
+				  USTACK_ID_CLASS128);
 }
 
 USTACK_ENTRY_POINT __u64 ustack_capture(void *ctx, __u32 frames, __u64 flags)
 {
-	struct ustack_slot *slot = slot_take();
+	struct ustack_slot *slot = ustack_slot_take();
 	__u64 id;
 	__u32 what;
 
 	(void)flags;
 	if (slot) {
-		id = capture(slot, ctx, frames);
-		slot_release(slot);
+		id = ustack_capture_in(slot, ctx, frames);
+		ustack_slot_release(slot);
 	} else {
 		id = USTACK_ID_BUSY;
 	}
@@ -468,18 +479,23 @@ USTACK_ENTRY_POINT __u64 ustack_capture(void *ctx, __u32 frames, __u64 flags)
 		what = USTACK_COUNT_CLASH;
 	else if (id == USTACK_ID_FAULT)
 		what = USTACK_COUNT_FAULT;
-	count(what);
+	ustack_count_one(what);
 	return id;
 }
 
-#ifdef USTACK_BITCODE
-/* A map of the loader's own did not take a key that names a stack. */
-void ustack_dropped(void)
+USTACK_ENTRY_POINT void ustack_dropped(void)
 {
-	count(USTACK_COUNT_KEYS_FULL);
+	ustack_count_one(USTACK_COUNT_KEYS_FULL);
 }
+
+/* The program that this was included in may have such names of its own. */
+#undef AGAIN
+#undef HIDE
+#ifdef USTACK_BCC
+#undef bpf_map_lookup_elem
+#undef bpf_map_update_elem
 #endif
 
-#if !defined(USTACK_BITCODE) && !defined(USTACK_INCLUDED)
+#if !defined(USTACK_BITCODE) && !defined(USTACK_BCC) && !defined(USTACK_INCLUDED)
 char _license[] SEC("license") = "Dual BSD/GPL";
 #endif

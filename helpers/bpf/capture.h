@@ -1,30 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
- * The one entry point of the BPF side, and how it names the maps.
+ * The entry points of the BPF side, and how it names the maps.
  *
- * capture.bpf.c has two flavours:
+ * capture.bpf.c has three flavours:
  *
  *   USTACK_BITCODE defined   LLVM bitcode for a loader that links it into its
  *       own module. Maps are `ustack_map(K)`, K a constant of enum ustack_map;
  *       the loader replaces each such call with the map's address (for
  *       bpftrace, llvm.bpf.pseudo(1, id)). There is nothing else to relocate:
  *       no globals, no calls but BPF helpers.
+ *   USTACK_BCC defined       part of a program that bcc compiles. bcc brings
+ *       types and BPF helpers of its own, and knows no maps but its own; ours
+ *       come as fds: ustack_procs_fd and so on are macros, numbers that
+ *       ustack_map_fd() gave (-Dustack_procs_fd=7 ...).
  *   otherwise                a libbpf object, maps from maps.bpf.h.
  */
 #ifndef USTACK_BPF_CAPTURE_H
 #define USTACK_BPF_CAPTURE_H
 
+#ifndef USTACK_BCC
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+#endif
 
 #include "maps/layout.h"
 
-#ifdef USTACK_BITCODE
-extern void *ustack_map(__u32 which) __attribute__((const));
-#define USTACK_MAP(name) ustack_map(USTACK_MAP_##name)
-#define USTACK_ENTRY_POINT
-#else
-#include "bpf/maps.bpf.h"
 #define USTACK_MAP_VAR_PROCS ustack_procs
 #define USTACK_MAP_VAR_SPACES ustack_spaces
 #define USTACK_MAP_VAR_PAGES ustack_pages
@@ -34,6 +34,21 @@ extern void *ustack_map(__u32 which) __attribute__((const));
 #define USTACK_MAP_VAR_STACKS128 ustack_stack128
 #define USTACK_MAP_VAR_COUNTS ustack_counts
 #define USTACK_MAP_VAR_EVENTS ustack_events
+
+#if defined(USTACK_BITCODE)
+extern void *ustack_map(__u32 which) __attribute__((const));
+#define USTACK_MAP(name) ustack_map(USTACK_MAP_##name)
+#define USTACK_ENTRY_POINT
+#elif defined(USTACK_BCC)
+#define USTACK_FD(var) USTACK_FD_OF(var)
+#define USTACK_FD_OF(var) var##_fd
+#define USTACK_MAP(name) ((void *)bpf_pseudo_fd(1, USTACK_FD(USTACK_MAP_VAR_##name)))
+#define USTACK_ENTRY_POINT static __always_inline
+#define bpf_map_lookup_elem(map, key) bpf_map_lookup_elem_((uintptr_t)(map), key)
+#define bpf_map_update_elem(map, key, value, flags)                           \
+	bpf_map_update_elem_((uintptr_t)(map), key, value, flags)
+#else
+#include "bpf/maps.bpf.h"
 #define USTACK_MAP(name) ((void *)&USTACK_MAP_VAR_##name)
 /* Hidden: libbpf then has the kernel verify it where it is called, with the
  * caller's ctx; a global function's void * could not be a context. */
@@ -52,5 +67,9 @@ extern void *ustack_map(__u32 which) __attribute__((const));
  * each counted in `counts` but for USTACK_ID_NONE, which is no loss.
  */
 USTACK_ENTRY_POINT __u64 ustack_capture(void *ctx, __u32 frames, __u64 flags);
+
+/* A map of the caller's own did not take a key that names a stack: count it, so
+ * that it is told with the other losses. */
+USTACK_ENTRY_POINT void ustack_dropped(void);
 
 #endif

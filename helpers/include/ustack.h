@@ -3,8 +3,21 @@
  * libustack: one stack across JIT code, native code and the kernel, for
  * tracers. A *session* owns the BPF maps that the probes use, follows the
  * processes whose stacks arrive, and turns a stored stack's id into frames and
- * text. It runs a thread of its own between ustack_start() and ustack_stop();
+ * text:
+ *
+ *     ustack_new, ustack_create_maps     a session and its maps
+ *     ustack_reuse_maps                  the probes use these maps
+ *     ustack_start                       follow processes; now attach the probes
+ *       (a probe: id = ustack_capture(ctx, frames, 0), of ustack/capture.bpf.h)
+ *     ustack_text, _json, _resolve       ids -> what is printed, at any time
+ *     ustack_stop                        the probes are detached: read what is left
+ *     ustack_losses, ustack_free
+ *
+ * helpers/examples has whole programs, in C and in Python.
+ *
+ * A session runs a thread of its own between ustack_start() and ustack_stop();
  * every function here may be called from any one thread at a time beside it.
+ * Several sessions in a process do not know of each other.
  *
  * Errors are negative errno; ustack_error() has the sentence for the user.
  */
@@ -22,6 +35,8 @@ extern "C" {
 
 #define USTACK_VERSION "0.1.0"
 
+#pragma GCC visibility push(default)
+
 struct ustack;
 
 /* ---- a session -------------------------------------------------------- */
@@ -32,7 +47,9 @@ struct ustack_opts {
 	bool demangle;    /* C++ names of native frames */
 	bool verbose;     /* messages about what is found and followed */
 	pid_t only_pid;   /* -p/-c: the process a bare PATH spec belongs to; 0: none */
-	/* Where warnings and verbose messages go; NULL: stderr, one line each. */
+	/* Where warnings and verbose messages go; NULL: stderr, one line each.
+	 * Called on the session's own thread too, and with its lock held: it must
+	 * not call the session. @text is escaped, and gone when it returns. */
 	void (*message)(void *ctx, int level /* 0 verbose, 1 warning, 2 error */, const char *text);
 	void *message_ctx;
 };
@@ -66,6 +83,14 @@ int ustack_map_count(void);
 int ustack_map_info_get(const struct ustack *u, int which, struct ustack_map_info *out);
 int ustack_create_maps(struct ustack *u);
 int ustack_map_fd(const struct ustack *u, int which);
+
+/*
+ * For programs that include ustack/capture.bpf.h: have the libbpf object @obj,
+ * opened and not yet loaded, use the session's maps. -ENOENT: it has none of
+ * them; else what bpf_map__reuse_fd() says.
+ */
+struct bpf_object;
+int ustack_reuse_maps(struct ustack *u, struct bpf_object *obj);
 
 /* The capture code as LLVM bitcode, to be linked into a probe's module:
  *     i64 @ustack_capture(i8* ctx, i32 frames, i64 flags)
@@ -145,7 +170,8 @@ int ustack_resolve(struct ustack *u, uint64_t id, unsigned limit, const struct u
 
 /* The stack as text, a line a frame, each after @indent spaces; starts with a
  * newline, as bpftrace's do; "" for id 0. Escaped for a terminal. Owned by the
- * session like the stack itself. Never NULL. */
+ * session like the stack itself. Never NULL. Different ids may read the same
+ * (other processes, code compiled again): add up by text what is printed. */
 const char *ustack_text(struct ustack *u, uint64_t id, unsigned limit, unsigned indent);
 /* One JSON object, {"type": "stack", ...}, no newline. malloc'ed; NULL on ENOMEM. */
 char *ustack_json(struct ustack *u, uint64_t id, unsigned limit);
@@ -163,6 +189,8 @@ bool ustack_wants_sweep(struct ustack *u);
  * (`verbose`: one line a reason); "" if nothing was. malloc'ed. */
 char *ustack_losses(struct ustack *u, bool verbose);
 char *ustack_losses_json(struct ustack *u); /* {"type": "ustack_losses", ...} or NULL */
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }

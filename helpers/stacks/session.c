@@ -3,6 +3,7 @@
  * A session's life: made (no kernel object yet), specs added, maps created,
  * started, stopped, freed. See include/ustack.h for what each step promises.
  */
+#include <bpf/libbpf.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -199,6 +200,30 @@ int ustack_map_fd(const struct ustack *u, int which)
 	if (!u->maps || which < 0 || which >= USTACK_MAP_MAX)
 		return -EINVAL;
 	return maps_fd(u->maps, (enum ustack_map)which);
+}
+
+int ustack_reuse_maps(struct ustack *u, struct bpf_object *obj)
+{
+	struct maps_shape shape;
+	struct bpf_map *map;
+	int err, found = 0;
+
+	if (!u->maps)
+		return ustack_fail(u, -EINVAL, "ustack_reuse_maps() before ustack_create_maps()");
+	for (int i = 0; i < USTACK_MAP_MAX; i++) {
+		maps_shape(&u->maps_opts, (enum ustack_map)i, &shape);
+		map = bpf_object__find_map_by_name(obj, shape.name);
+		if (!map)
+			continue;
+		found++;
+		err = bpf_map__reuse_fd(map, maps_fd(u->maps, (enum ustack_map)i));
+		if (err < 0)
+			return ustack_fail(u, err, "handing map %s to the program: %s", shape.name,
+					   strerror(-err));
+	}
+	if (!found)
+		return ustack_fail(u, -ENOENT, "the program has no maps of ustack/capture.bpf.h");
+	return 0;
 }
 
 int ustack_start(struct ustack *u)
