@@ -2,8 +2,8 @@
 /*
  * Names as runtimes write them -> their parts; and what to tell the user of a
  * runtime that writes no notes. Both are each runtime's own (its folder); here
- * is only the table of them. The first dialect that takes a name has it; their
- * forms are such that no name is two runtimes' (the tests see to it).
+ * is only the table of them. The first dialect that takes a name has it; none
+ * takes what another runtime is known to write (the tests see to it).
  */
 #include <string.h>
 
@@ -22,8 +22,10 @@ void code_name_parse(struct note_str name, struct code_name *out)
 	memset(out, 0, sizeof(*out));
 	out->function = name;
 	for (size_t i = 0; i < N_RUNTIMES; i++) {
-		if (runtimes[i]->parse && runtimes[i]->parse(name, out)) {
-			out->runtime = runtimes[i];
+		struct code_name cn = { .runtime = runtimes[i] };
+
+		if (runtimes[i]->parse && runtimes[i]->parse(name, &cn)) {
+			*out = cn;
 			break;
 		}
 	}

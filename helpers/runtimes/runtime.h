@@ -21,9 +21,9 @@ struct runtime_hint {
 };
 
 struct runtime {
-	/* True, and *out filled in (function may be empty; kind may be NULL: "jit"),
-	 * if this runtime wrote @name. False, and *out as it was, if not. NULL if
-	 * its names hold nothing to take apart. */
+	/* True, and *out filled in (it comes zeroed; function may stay empty, kind
+	 * NULL: "jit"), if this runtime wrote @name; false if not, whatever *out
+	 * is then. NULL if its names hold nothing to take apart. */
 	bool (*parse)(struct note_str name, struct code_name *out);
 	const struct runtime_hint *hints; /* ends with one whose exe is NULL */
 };

@@ -2,32 +2,16 @@
 /* What real runtimes wrote (tests/fixtures), end to end: records to names. */
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <map>
-#include <sstream>
 
-#include "notes_builder.h"
-
-extern "C" {
-#include "runtimes/name.h"
-}
+#include "runtime_names.h"
 
 using namespace notes_builder;
+using runtime_names::fixture;
 using std::string;
 using std::vector;
 
 namespace {
-
-string fixture(const string &name)
-{
-	string dir = __FILE__;
-	dir.erase(dir.rfind('/'));
-	std::ifstream in(dir + "/../fixtures/" + name, std::ios::binary);
-	EXPECT_TRUE(in) << name;
-	std::stringstream s;
-	s << in.rdbuf();
-	return s.str();
-}
 
 /* "function path:line:column kind tier" */
 string shown(const string &name)

@@ -164,23 +164,17 @@ static bool parse_source(struct note_str s, struct code_name *out)
 static bool parse(struct note_str name, struct code_name *out)
 {
 	const struct tag *tag = find_tag(name);
-	struct code_name cn = { 0 };
 
 	if (!tag)
 		return false;
 	text_drop(&name, strlen(tag->text));
-	cn.kind = tag->kind;
+	out->kind = tag->kind;
 	if (tag->source) {
-		cn.tier = take_tier(&name);
-		if (!parse_source(name, &cn))
-			return false;
-	} else {
-		if (!name.len && !tag->may_be_empty)
-			return false;
-		cn.function = name;
+		out->tier = take_tier(&name);
+		return parse_source(name, out);
 	}
-	*out = cn;
-	return true;
+	out->function = name;
+	return name.len || tag->may_be_empty;
 }
 
 static const struct runtime_hint hints[] = {
