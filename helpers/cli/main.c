@@ -21,6 +21,7 @@ static const char usage[] =
 	"  dump   print every note\n"
 	"  check  print every problem\n"
 	"  stat   what is in them, in numbers\n"
+	"  follow print notes as they come\n"
 	"\n"
 	"  -h, --help     print this; after a verb: its own help\n"
 	"  -V, --version  print the version\n"
@@ -35,6 +36,7 @@ static const struct {
 	{ "dump", verb_dump },
 	{ "check", verb_check },
 	{ "stat", verb_stat },
+	{ "follow", verb_follow },
 };
 
 int main(int argc, char **argv)
@@ -59,6 +61,6 @@ int main(int argc, char **argv)
 			argv[1] = self;
 			return verbs[i].run(argc - 1, argv + 1);
 		}
-	complain(arg, "no such verb (list, dump, check, stat)");
+	complain(arg, "no such verb (list, dump, check, stat, follow)");
 	return EXIT_UNREADABLE;
 }

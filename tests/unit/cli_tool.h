@@ -119,22 +119,32 @@ public:
 			_exit(127);
 		}
 		close(out[1]);
-		for (char c; read(out[0], &c, 1) == 1 && c != '\n';)
-			first += c;
 		from = out[0];
+		first = line();
+	}
+	/* The next line of its output, without its end; "" when there is none any more. */
+	string line()
+	{
+		string s;
+		for (char c; read(from, &c, 1) == 1 && c != '\n';)
+			s += c;
+		return s;
 	}
 	~program()
 	{
 		end();
 		close(from);
 	}
-	void end(int sig = SIGKILL)
+	/* Its exit code; -1: the signal ended it. */
+	int end(int sig = SIGKILL)
 	{
+		int status = 0;
 		if (pid > 0) {
 			kill(pid, sig);
-			waitpid(pid, nullptr, 0);
+			waitpid(pid, &status, 0);
 		}
 		pid = 0;
+		return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 	}
 	string arg() const { return std::to_string(pid); }
 
