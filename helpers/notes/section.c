@@ -15,8 +15,9 @@
 #include "notes/private.h"
 #include "ustack_notes.h"
 
-#define SECTIONS_MAX 65536u
-#define NAMES_MAX (1u << 20)
+/* No program has so many; a process may map thousands of files that claim to. */
+#define SECTIONS_MAX 4096u
+#define NOTES_MAX 64u /* sections of notes whose names are looked at */
 #define SECTION_MAX (256ull << 20)
 
 static bool is_named(struct note_reader *r, const Elf64_Shdr *names, uint32_t at)
@@ -33,15 +34,23 @@ static int read_header(struct note_reader *r, const Elf64_Ehdr *e, uint32_t i, E
 {
 	uint64_t at = (uint64_t)i * sizeof(*out);
 
+	const uint8_t *p;
+	ssize_t n;
+
 	if (e->e_shoff > r->size || at + sizeof(*out) > r->size - e->e_shoff)
 		return -EBADMSG;
-	return reader_read_at(r, e->e_shoff + at, out, sizeof(*out));
+	n = reader_window(r, e->e_shoff + at, sizeof(*out), &p);
+	if (n < (ssize_t)sizeof(*out))
+		return n < 0 ? (int)n : -ENODATA;
+	memcpy(out, p, sizeof(*out));
+	return 0;
 }
 
 int section_find(struct note_reader *r, uint64_t *off, uint64_t *size)
 {
 	Elf64_Shdr names, s;
 	Elf64_Ehdr e;
+	unsigned notes = 0;
 	int rc = reader_read_at(r, 0, &e, sizeof(e));
 
 	if (rc)
@@ -49,9 +58,12 @@ int section_find(struct note_reader *r, uint64_t *off, uint64_t *size)
 	if (!e.e_shnum || e.e_shentsize != sizeof(s) || e.e_shstrndx >= e.e_shnum)
 		return -ENOENT;
 	rc = read_header(r, &e, e.e_shstrndx, &names);
-	for (uint32_t i = 1; !rc && i < e.e_shnum; i++) {
+	for (uint32_t i = 1; !rc && i < e.e_shnum && i < SECTIONS_MAX && notes < NOTES_MAX; i++) {
 		rc = read_header(r, &e, i, &s);
-		if (rc || s.sh_type != SHT_NOTE || !is_named(r, &names, s.sh_name))
+		if (rc || s.sh_type != SHT_NOTE)
+			continue;
+		notes++;
+		if (!is_named(r, &names, s.sh_name))
 			continue;
 		if (s.sh_offset > r->size || s.sh_size > r->size - s.sh_offset || s.sh_size > SECTION_MAX)
 			return -EBADMSG;

@@ -20,7 +20,9 @@
  * A chunk whose PAD reaches to its end may go on: it stays in the list of open
  * chunks and is looked at again in the next drain. (A writer that is done with a
  * chunk makes the PAD an END.) So a finished file of any length takes the window,
- * and a live one only its open chunks.
+ * and a live one only its open chunks. Of a chunk with nothing to hand now, be it for
+ * its PAD or for a number that was not given out yet, only the place is kept: what a
+ * drain reads is what it hands, whatever the file claims.
  */
 #include <elf.h>
 #include <errno.h>
@@ -31,7 +33,7 @@
 #include "ustack_notes.h"
 
 #define WINDOW_CHUNKS 128u
-#define OPEN_MAX 4096u /* a writer has at most 64, and the first page */
+#define OPEN_MAX 256u /* a writer has at most 64, and the first page; and the window */
 #define CHUNK_LEAST 4096u
 #define CHUNK_MOST (256u << 10)
 
@@ -58,6 +60,8 @@ void unotes_reset(struct ustack_state *us)
 	us->header_done = us->closed = us->drained = false;
 	us->frontier = us->events = us->missing = 0;
 	us->next_seq = us->published = us->reused = us->lost = us->told_lost = 0;
+	for (size_t i = 0; i < STRING_CACHE; i++) /* they were another file's */
+		us->cache[i].off = 0;
 }
 
 void unotes_free(struct ustack_state *us)
@@ -119,6 +123,7 @@ static void take_info(struct note_reader *r, const struct first_page *f)
 	us->open[0] = (struct chunk){
 		.off = USTACK_NOTES_FIRST + USTACK_NOTES_HEAD + f->descsz,
 		.end = USTACK_NOTES_CHUNKS,
+		.seq = UINT64_MAX, /* not looked at */
 	};
 	us->n_open = 1;
 	us->header_done = true;
@@ -264,7 +269,9 @@ static void chunk_next(struct note_reader *r, struct chunk *c)
 			} else {
 				memcpy(&c->seq, c->buf + (c->off - c->buf_off) + USTACK_NOTES_HEAD,
 				       sizeof(c->seq));
-				return;
+				if (c->seq != UINT64_MAX)
+					return;
+				reader_problem(r, NOTE_MALFORMED, c->off, "a record with a number that no record has");
 			}
 		} else if (c->type == USTACK_NOTES_PAD && c->size == c->end - c->off) {
 			return; /* it may become a record */
@@ -282,21 +289,24 @@ static int make_room(struct note_reader *r)
 {
 	struct ustack_state *us = &r->us;
 	struct chunk *open;
+	size_t i = 0;
 
 	if (us->n_open < us->cap_open)
 		return 0;
-	if (us->cap_open >= OPEN_MAX) {
-		reader_problem(r, NOTE_MALFORMED, us->open[0].off,
-			       "more unfinished chunks than a writer has: one is left out");
-		free(us->open[0].buf);
-		us->open[0] = us->open[--us->n_open];
+	if (us->cap_open < OPEN_MAX) {
+		open = realloc(us->open, us->cap_open * 2 * sizeof(*open));
+		if (!open)
+			return -ENOMEM;
+		us->open = open;
+		us->cap_open *= 2;
 		return 0;
 	}
-	open = realloc(us->open, us->cap_open * 2 * sizeof(*open));
-	if (!open)
-		return -ENOMEM;
-	us->open = open;
-	us->cap_open *= 2;
+	while (i + 1 < us->n_open && us->open[i].seq != UINT64_MAX)
+		i++;
+	reader_problem(r, NOTE_MALFORMED, us->open[i].off,
+		       "more unfinished chunks than a writer has: one is left out");
+	chunk_done(&us->open[i]);
+	us->open[i] = us->open[--us->n_open];
 	return 0;
 }
 
@@ -316,12 +326,13 @@ static bool frontier_next(struct note_reader *r)
 	return us->frontier + us->chunk_size <= end;
 }
 
-/* Take chunks from the frontier on until the window is full or the file ends. */
+/* Take chunks from the frontier on until @active of them have records to hand, or
+ * the file ends, or the drain's share is done. */
 static int open_chunks(struct note_reader *r, size_t active)
 {
 	struct ustack_state *us = &r->us;
 
-	for (; active < WINDOW_CHUNKS && frontier_next(r); active++) {
+	while (active < WINDOW_CHUNKS && !reader_spent(r) && frontier_next(r)) {
 		struct chunk *c;
 		int rc = make_room(r);
 
@@ -333,8 +344,14 @@ static int open_chunks(struct note_reader *r, size_t active)
 		if (rc)
 			return rc;
 		us->frontier = c->end;
-		us->n_open++;
 		chunk_next(r, c);
+		active += !c->done && c->seq != UINT64_MAX;
+		if (!c->done)
+			us->n_open++;
+		if (c->seq == UINT64_MAX) {
+			free(c->buf);
+			c->buf = NULL;
+		}
 	}
 	return 0;
 }
@@ -389,12 +406,28 @@ static int hand(struct note_reader *r, struct chunk *c)
 
 	if (rc)
 		return rc;
+	r->off += c->size;
 	r->us.events++;
 	if (c->type == USTACK_NOTES_CLOSE)
 		r->us.closed = true;
 	c->off += c->size;
 	chunk_next(r, c);
 	return 0;
+}
+
+/* The records of @c as far as none elsewhere has a lower number than @second. */
+static int hand_run(struct note_reader *r, struct chunk *c, uint64_t second)
+{
+	int rc = 0;
+
+	if (!c->buf) { /* it was freed in between: what is there now counts */
+		rc = chunk_read(r, c);
+		if (!rc)
+			chunk_next(r, c);
+	}
+	while (!rc && !c->done && c->seq <= second && c->seq < r->us.next_seq && !reader_spent(r))
+		rc = hand(r, c);
+	return rc;
 }
 
 static int hand_in_order(struct note_reader *r)
@@ -406,37 +439,58 @@ static int hand_in_order(struct note_reader *r)
 	int rc;
 
 	for (;;) {
-		lowest(us, &active, &second);
-		rc = open_chunks(r, active);
-		if (rc)
-			return rc;
 		c = lowest(us, &active, &second);
+		if (active < WINDOW_CHUNKS) {
+			rc = open_chunks(r, active);
+			if (rc)
+				return rc;
+			c = lowest(us, &active, &second);
+		}
+		if (r->more) /* there may be lower numbers in chunks not looked at */
+			return 0;
 		if (!c || c->seq >= us->next_seq)
 			return 0;
-		do {
-			if (reader_spent(r))
-				return 0;
-			r->off += c->size;
-			rc = hand(r, c);
-		} while (!rc && !c->done && c->seq <= second && c->seq < us->next_seq);
+		rc = hand_run(r, c, second);
 		if (rc)
 			return rc;
-		close_chunks(us, false);
+		if (c->done || c->seq == UINT64_MAX)
+			close_chunks(us, false);
 	}
 }
 
-/* Chunks that may have gained records since they were looked at. */
+/* Chunks that may have gained records since they were looked at: those whose PAD is
+ * no longer what it was. */
 static int look_again(struct note_reader *r)
 {
 	struct ustack_state *us = &r->us;
+	uint32_t head[3];
 
 	for (size_t i = 0; i < us->n_open; i++) {
-		int rc = chunk_read(r, &us->open[i]);
+		struct chunk *c = &us->open[i];
+		int rc;
 
+		if (c->seq != UINT64_MAX)
+			continue;
+		if (c->off >= c->end) {
+			chunk_done(c);
+			continue;
+		}
+		rc = reader_read_at(r, c->off, head, sizeof(head));
 		if (rc)
 			return rc;
-		chunk_next(r, &us->open[i]);
+		if (head[2] == USTACK_NOTES_PAD && head[1] == c->end - c->off - USTACK_NOTES_HEAD)
+			continue;
+		rc = chunk_read(r, c);
+		if (rc)
+			return rc;
+		chunk_next(r, c);
+		if (c->seq == UINT64_MAX) {
+			free(c->buf);
+			c->buf = NULL;
+		}
 	}
+	close_chunks(us, false);
+	r->work = 0; /* OPEN_MAX bounds it; whatever it took, something gets handed */
 	return 0;
 }
 
@@ -471,13 +525,13 @@ int unotes_drain(struct note_reader *r)
 	if (us->lost > us->told_lost)
 		reader_lost(r, us->lost - us->told_lost, "records that the writer had no room for");
 	us->told_lost = us->lost;
-	if (us->drained && us->next_seq == seen && us->filesz == size && !r->more && !r->final)
+	if (us->drained && us->next_seq == seen && us->filesz == size && !r->final)
 		return 0;
 	rc = look_again(r);
 	if (!rc)
 		rc = hand_in_order(r);
-	us->drained = !rc;
-	close_chunks(us, true);
+	us->drained = !rc && !r->more;
+	close_chunks(us, !r->more || rc);
 	if (rc == -ENODATA) /* it shrank just now: the next drain sees to that */
 		return 0;
 	if (!rc && r->final && !r->more)

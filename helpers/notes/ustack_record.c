@@ -116,6 +116,7 @@ static int fetch_string(struct note_reader *r, uint32_t ref, uint32_t len, char 
 
 	if (r->us.cache[i].off == off && r->us.cache[i].len == len) {
 		memcpy(to, r->us.cache[i].s, len);
+		r->work += len; /* a few bytes may refer to many */
 		return 0;
 	}
 	rc = read_string(r, off, len, to);
@@ -146,6 +147,10 @@ static struct note_str string(struct note_reader *r, uint64_t off, struct ustack
 	}
 	if (!s.len)
 		return (struct note_str){ "", 0 };
+	if (s.len > NAME_MAX_BYTES) {
+		reader_problem(r, NOTE_MALFORMED, off, "a string longer than 64 KiB: left out");
+		return (struct note_str){ "", 0 };
+	}
 	if (s.len > p->cap_text - p->len_text) {
 		texts->bad = true;
 		return (struct note_str){ "", 0 };
