@@ -2,6 +2,7 @@
 """What the check_* programs share: running bpftrace, ending what was started,
 reporting in the form of tests/suites."""
 import fnmatch
+import json
 import os
 import re
 import select
@@ -83,6 +84,39 @@ def run(args, timeout=60, after=None, fails=False):
     if (trace.returncode != 0) != fails:
         raise Failed("exit code %d: %s" % (trace.returncode, complaints[-1500:]))
     return output, complaints
+
+
+def stacks_of(out):
+    """Printed rows: [(count, kernel part of the key, the stack's frames)]."""
+    rows, stacks = [], {}
+    found = [json.loads(line) for line in out.splitlines() if line.startswith('{"type"')]
+    for thing in found:
+        if thing["type"] == "stack":
+            stacks[re.sub(r"\s+", " ", thing["text"]).strip()] = thing["frames"]
+    for thing in found:
+        if thing["type"] != "map":
+            continue
+        for key, count in thing["data"].get("@", {}).items():
+            kernel, comma, user = re.match(r"(?s)((?:\n +[^\n]+)*\n?)(,?)(.*)", key).groups()
+            if not comma:
+                kernel, user = "", key
+            frames = stacks.get(re.sub(r"\s+", " ", user).strip())
+            if frames is None:
+                if user.strip():
+                    raise Failed("a stack without its object: %r" % user[:500])
+                frames = []
+            rows.append((count, kernel.split(), frames))
+    if not rows:
+        raise Failed("no rows in: " + out[:2000])
+    return rows
+
+
+def describe(frame):
+    if frame["frame"] == "jit":
+        return frame["function"] + " [" + frame["kind"] + "]"
+    if frame["frame"] == "native":
+        return frame.get("symbol") or frame["module"]
+    return frame["reason"]
 
 
 def main(suite, tests):
