@@ -5,7 +5,8 @@
  *
  *   1. take one of the CPU's scratch slots (a try-lock);
  *   2. bpf_get_stack() into it, as if all frames were native;
- *   3. find the process's space, or make one and tell user space;
+ *   3. find the process's space, or make one and tell user space; have the
+ *      process's notes gone on from what the runs hold?
  *   4. turn addresses into tokens: what the memo knows, then what it does not
  *      (page -> run -> entry);
  *   5. digest, find the stack by it, compare it in full, or insert it.
@@ -28,8 +29,10 @@
  * be handed out again while a probe still reads it. A page's u64 may then be
  * another page's: the run's head is compared. A process's space may be another
  * process's: its tgid is compared. A space's generations may be another
- * space's: user space never gives a generation out twice. A stack's last time
- * may be written into another stack: it only widens an interval.
+ * space's: user space never gives a generation out twice. Its counters may be:
+ * then a stack is taken for late, or for not late, which the times of notes and
+ * stacks put right when it is named. A stack's last time may be written into
+ * another stack: it only widens an interval.
  *
  * Names: other people include this into their programs, as one header; so all
  * begin with ustack, or are gone again at the end.
@@ -46,6 +49,7 @@ enum {
 	USTACK_SPILL_PUBLISHED,
 	USTACK_SPILL_MISSES,
 	USTACK_SPILL_RUN,
+	USTACK_SPILL_LOOK,
 };
 
 /* @x, of which LLVM knows nothing from here on. */
@@ -106,6 +110,19 @@ static __always_inline __u64 ustack_space_known(__u32 tgid)
 	return USTACK_SPACE_TGID(space) == tgid ? space : 0;
 }
 
+static __always_inline void ustack_event_send(__u32 type, __u64 space, __u64 now)
+{
+	struct ustack_event event = {
+		.type = type,
+		.tgid = USTACK_SPACE_TGID(space),
+		.space = space,
+		.time = now,
+	};
+
+	if (bpf_ringbuf_output(USTACK_MAP(EVENTS), &event, sizeof(event), 0))
+		ustack_count_one(USTACK_COUNT_EVENTS_FULL);
+}
+
 /* First sight of a process: make its space and tell user space. Two threads may
  * try at once; the map decides, and the loser takes the winner's. */
 static __always_inline __u64 ustack_space_make(__u32 tgid)
@@ -114,14 +131,7 @@ static __always_inline __u64 ustack_space_make(__u32 tgid)
 	__u64 space = USTACK_SPACE(tgid, now);
 
 	if (!bpf_map_update_elem(USTACK_MAP(PROCS), &tgid, &space, BPF_NOEXIST)) {
-		struct ustack_event event = {
-			.type = USTACK_EVENT_SPACE,
-			.tgid = tgid,
-			.space = space,
-			.time = now,
-		};
-		if (bpf_ringbuf_output(USTACK_MAP(EVENTS), &event, sizeof(event), 0))
-			ustack_count_one(USTACK_COUNT_EVENTS_FULL);
+		ustack_event_send(USTACK_EVENT_SPACE, space, now);
 		return space;
 	}
 	space = ustack_space_known(tgid);
@@ -130,23 +140,57 @@ static __always_inline __u64 ustack_space_make(__u32 tgid)
 	return space;
 }
 
-/* Leaves space and generations in the slot. Generations of 0 say that nothing
- * was published for the space: then no page can exist either. */
-static __always_inline void ustack_space_enter(struct ustack_slot *slot)
+/*
+ * Has the process's JIT gone on from what the runs hold? What was seen is read
+ * first (`known` is one moment's: user space replaces it as a whole), then the
+ * process's counters, then the runs: equal counters mean that the runs are at least
+ * as new as the code that is running. That a page of the process can't be read
+ * here (it is not in memory, or this is an NMI) is as good as having gone on.
+ */
+static __always_inline void ustack_compare_counters(struct ustack_slot *slot, struct ustack_known *known,
+					     __u64 now)
+{
+	struct ustack_counters seen = {
+		.published = AGAIN(known->seen.published),
+		.reused = AGAIN(known->seen.reused),
+	}, now_are;
+
+	if (bpf_probe_read_user(&now_are, sizeof(now_are), (void *)AGAIN(known->counters)))
+		now_are.published = now_are.reused = USTACK_COUNTER_UNKNOWN;
+	if (now_are.published == seen.published && now_are.reused == seen.reused)
+		return;
+	AGAIN(slot->stack.head.flags) |= USTACK_F_LATE;
+	AGAIN(slot->stack.head.epoch) = now_are.reused;
+	if (now_are.reused != seen.reused)
+		AGAIN(slot->spill[USTACK_SPILL_LOOK]) = 0; /* no hit would be final */
+	if (!AGAIN(known->told)) {
+		AGAIN(known->told) = 1;
+		ustack_event_send(USTACK_EVENT_LATE, AGAIN(slot->spill[USTACK_SPILL_SPACE]), now);
+	}
+}
+
+/* Leaves space and generations in the slot, and whether to look into the runs. No
+ * generation says that nothing was published for the space: then no page can exist. */
+static __always_inline void ustack_space_enter(struct ustack_slot *slot, __u64 now)
 {
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	__u64 space = ustack_space_known(tgid);
-	struct ustack_gens *gens;
+	struct ustack_known *known;
 
 	if (!space)
 		space = ustack_space_make(tgid);
 	AGAIN(slot->spill[USTACK_SPILL_SPACE]) = space;
-	AGAIN(slot->spill[USTACK_SPILL_REUSED]) = 0;
-	AGAIN(slot->spill[USTACK_SPILL_PUBLISHED]) = 0;
-	gens = bpf_map_lookup_elem(USTACK_MAP(SPACES), &space);
-	if (gens) {
-		AGAIN(slot->spill[USTACK_SPILL_REUSED]) = AGAIN(gens->reused);
-		AGAIN(slot->spill[USTACK_SPILL_PUBLISHED]) = AGAIN(gens->published);
+	AGAIN(slot->spill[USTACK_SPILL_LOOK]) = 0;
+	AGAIN(slot->stack.head.epoch) = 0;
+	known = bpf_map_lookup_elem(USTACK_MAP(SPACES), &space);
+	if (known) {
+		AGAIN(slot->spill[USTACK_SPILL_REUSED]) = AGAIN(known->reused);
+		AGAIN(slot->spill[USTACK_SPILL_PUBLISHED]) = AGAIN(known->published);
+		/* A hit may be stale, and would not say at which address it was. */
+		AGAIN(slot->spill[USTACK_SPILL_LOOK]) = !AGAIN(known->epoch);
+		AGAIN(slot->stack.head.epoch) = AGAIN(known->epoch);
+		if (AGAIN(known->counters))
+			ustack_compare_counters(slot, known, now);
 	}
 }
 
@@ -322,12 +366,13 @@ static __always_inline void ustack_tokens_from_runs(struct ustack_slot *slot)
 	}
 }
 
-/* Digest of tokens, space, depth and flags. */
+/* Digest of tokens, space, depth, flags and epoch. */
 static __always_inline __u64 ustack_tokens_digest(struct ustack_slot *slot)
 {
 	__u64 digest = AGAIN(slot->spill[USTACK_SPILL_SPACE]) * USTACK_DIGEST_MULTIPLIER;
 
 	digest ^= ((__u64)AGAIN(slot->stack.head.flags) << 32) | AGAIN(slot->stack.head.depth);
+	digest = (digest ^ AGAIN(slot->stack.head.epoch)) * USTACK_DIGEST_MULTIPLIER;
 #pragma clang loop unroll(disable)
 	for (__u64 i = 0; i < USTACK_MAX_FRAMES; i++) {
 		if (i >= AGAIN(slot->spill[USTACK_SPILL_DEPTH]))
@@ -348,7 +393,8 @@ static __always_inline int ustack_stack_same(struct ustack_slot *slot, struct us
 	struct ustack_stack_head *mine = &slot->stack.head;
 	__u64 differs = (AGAIN(old->head.space) ^ AGAIN(mine->space)) |
 			(AGAIN(old->head.depth) ^ AGAIN(mine->depth)) |
-			(AGAIN(old->head.flags) ^ AGAIN(mine->flags));
+			(AGAIN(old->head.flags) ^ AGAIN(mine->flags)) |
+			(AGAIN(old->head.epoch) ^ AGAIN(mine->epoch));
 
 #pragma clang loop unroll(disable)
 	for (__u64 i = 0; i < room; i++) {
@@ -436,15 +482,15 @@ static __always_inline __u64 ustack_capture_in(struct ustack_slot *slot, void *c
 		depth = wanted;
 	AGAIN(slot->spill[USTACK_SPILL_DEPTH]) = depth;
 
-	ustack_space_enter(slot);
-	AGAIN(slot->stack.head.space) = AGAIN(slot->spill[USTACK_SPILL_SPACE]);
 	AGAIN(slot->stack.head.depth) = depth;
 	AGAIN(slot->stack.head.flags) = flags;
 	now = bpf_ktime_get_ns();
 	AGAIN(slot->stack.head.first) = now;
 	AGAIN(slot->stack.head.last) = now;
+	ustack_space_enter(slot, now);
+	AGAIN(slot->stack.head.space) = AGAIN(slot->spill[USTACK_SPILL_SPACE]);
 
-	if (AGAIN(slot->spill[USTACK_SPILL_PUBLISHED])) {
+	if (AGAIN(slot->spill[USTACK_SPILL_LOOK])) {
 		ustack_tokens_from_memo(slot);
 		ustack_tokens_from_runs(slot);
 	}

@@ -39,7 +39,7 @@ struct {
 	__uint(max_entries, USTACK_MAX_PROCS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u64);
-	__type(value, struct ustack_gens);
+	__type(value, struct ustack_known);
 	__uint(pinning, USTACK_PINNING);
 } ustack_spaces SEC(".maps");
 

@@ -107,10 +107,11 @@ enum index_answer index_at(const struct index *ix, uint64_t addr, uint64_t first
 /* The same for every address of [start, end): FOUND only if one *function*
  * (same name) was there all the time in all of it. Used when code was replaced
  * after the kernel's answer was given: @start, @end are the old entry's. *out is
- * the entry that was at @start last; of several only the name is sure. */
+ * the entry that was at @start last; *@several: there were others, of other lines, so
+ * that only the function is sure. */
 enum index_answer index_over(const struct index *ix, uint64_t start, uint64_t end,
 			     uint64_t first, uint64_t last,
-			     const struct index_entry **out);
+			     const struct index_entry **out, bool *several);
 
 /*
  * Forget history: what had died before @time is not answered for any more, as if

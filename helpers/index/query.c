@@ -93,7 +93,7 @@ static bool first_ever(const struct index *ix, uint64_t addr, uint32_t *steps, u
 }
 
 static enum index_answer point(const struct index *ix, uint64_t addr, uint64_t first, uint64_t last,
-			       bool by_name, uint32_t *steps, uint32_t *rec)
+			       bool by_name, uint32_t *steps, uint32_t *rec, bool *several)
 {
 	struct past_box box = { addr, addr + 1, first, last };
 	struct seen seen = { .ix = ix, .by_name = by_name, .first = first, .last = last };
@@ -108,6 +108,7 @@ static enum index_answer point(const struct index *ix, uint64_t addr, uint64_t f
 	if (past_each(&ix->past, &box, steps, see, &seen))
 		return INDEX_REPLACED;
 	*rec = seen.newest;
+	*several |= seen.n > 1;
 	if (seen.n && seen.cover == last - first + 1)
 		return INDEX_FOUND;
 	/* Rule 8. */
@@ -152,9 +153,10 @@ enum index_answer index_at(const struct index *ix, uint64_t addr, uint64_t first
 {
 	uint32_t steps = QUERY_STEPS, rec = 0;
 	enum index_answer answer;
+	bool several = false;
 
 	sane_times(&first, &last);
-	answer = point(ix, addr, first, last, false, &steps, &rec);
+	answer = point(ix, addr, first, last, false, &steps, &rec, &several);
 	return hand_out(ix, answer, rec, out);
 }
 
@@ -191,20 +193,22 @@ static uint64_t next_border(const struct index *ix, uint64_t addr, uint64_t end,
 }
 
 enum index_answer index_over(const struct index *ix, uint64_t start, uint64_t end, uint64_t first,
-			     uint64_t last, const struct index_entry **out)
+			     uint64_t last, const struct index_entry **out, bool *several)
 {
 	uint32_t steps = QUERY_STEPS, rec = 0, one = 0;
 	enum index_answer answer = INDEX_NOTHING;
 	uint64_t a = start;
 
+	*several = false;
 	sane_times(&first, &last);
 	while (a < end) {
-		enum index_answer here = point(ix, a, first, last, true, &steps, &rec);
+		enum index_answer here = point(ix, a, first, last, true, &steps, &rec, several);
 
 		if (a == start) {
 			answer = here;
 			one = rec;
 		}
+		*several |= rec != one;
 		if (here == answer && here != INDEX_REPLACED &&
 		    (here == INDEX_NOTHING ||
 		     same_function(record_at(ix, rec), record_at(ix, one))))

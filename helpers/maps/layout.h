@@ -4,7 +4,7 @@
  * side share. Nothing here depends on libbpf, on bpftrace or on libc.
  *
  *   procs    hash   tgid            -> space            written by BPF only
- *   spaces   hash   space           -> generations      written by user space only
+ *   spaces   hash   space           -> what is known of it   written by user space (but `told`)
  *   pages    hash   {space, page}   -> first cell of a run
  *   cells    array  (mmapable u64)  runs: a 2-cell head, then sorted entries
  *   slots    array  scratch and memo, USTACK_SLOTS a CPU, each owned by a try-lock
@@ -44,12 +44,37 @@
 
 #define USTACK_MAX_PROCS 65536
 
-/* What the memo's entries are tagged with; bumped after the runs are in place.
- * A hit stays true until some address changes its meaning; a miss only until
- * anything at all is published. */
-struct ustack_gens {
-	__u64 reused;
+/*
+ * What a probe has to know of a space; written after the runs are in place.
+ *
+ * Generations are what the memo's entries are tagged with: a hit stays true until
+ * some address changes its meaning; a miss only until anything at all is published.
+ *
+ * Runtimes that write ustack notes count what they write, in memory that they map
+ * (ustack_notes.h). `seen` is what the counters were when the follower began the
+ * reading whose result the runs are. A probe reads the process's own: if they have
+ * gone on, a hit may be what was replaced since (`reused`), and a miss may be what
+ * was compiled since (`published`).
+ */
+struct ustack_counters { /* as they lie in struct ustack_notes_info */
 	__u64 published;
+	__u64 reused;
+};
+
+struct ustack_known {
+	__u64 reused;    /* generations */
+	__u64 published;
+	__u64 counters;  /* address, in the process, of its counters; 0: it has none */
+	struct ustack_counters seen;
+	__u64 told;      /* by a probe: user space knows that the process has gone on */
+	/*
+	 * For notes with times but no counters (jitdump), while code is being replaced: a
+	 * hit may be of code that was replaced and not yet read of. Then addresses are
+	 * kept, to be named by the times of notes and stacks; stacks of different epochs
+	 * are different stacks, so that few are from both before and after. 0: nothing is
+	 * being replaced.
+	 */
+	__u64 epoch;
 };
 
 /* ---- ranges ---------------------------------------------------------- */
@@ -82,8 +107,6 @@ struct ustack_page_key {
 #define USTACK_TAG_SHIFT 60
 #define USTACK_TAG_NATIVE 0ULL   /* the address itself (x86-64: 57 bits at most) */
 #define USTACK_TAG_INSTANCE 1ULL /* low 52 bits: the instance */
-#define USTACK_TAG_PENDING 2ULL  /* address; code may be newer than the maps. Not
-				  * made yet: it takes a format with counters */
 #define USTACK_TAG_BROKEN 3ULL   /* the walk was lost at this address */
 #define USTACK_TOKEN(tag, v) (((__u64)(tag) << USTACK_TAG_SHIFT) | (v))
 #define USTACK_TOKEN_TAG(t) ((__u64)(t) >> USTACK_TAG_SHIFT)
@@ -99,6 +122,15 @@ struct ustack_page_key {
 
 /* flags */
 #define USTACK_F_MORE (1u << 0) /* the walk had further frames beyond depth */
+/*
+ * The process's notes had gone on from what the runs hold: addresses in this stack
+ * (all of it, if `reused` had) are *pending*: named from history once the follower has
+ * read all that was written up to the stack's last time. That is said once a stack and
+ * not in each frame's tag, for what has gone on is the process, with all its frames.
+ */
+#define USTACK_F_LATE (1u << 1)
+
+#define USTACK_COUNTER_UNKNOWN (~0ULL) /* its counters could not be read */
 
 struct ustack_stack_head {
 	__u64 space;
@@ -106,6 +138,9 @@ struct ustack_stack_head {
 	__u32 flags;
 	__u64 first; /* CLOCK_MONOTONIC ns of the first and */
 	__u64 last;  /* of the last event that had this stack */
+	/* Stacks of different epochs are different stacks: in between an address may have
+	 * changed its meaning. F_LATE: the process's own `reused`; else as known. */
+	__u64 epoch;
 };
 
 struct ustack_stack32 {
@@ -169,6 +204,7 @@ enum ustack_count {
 enum ustack_event_type {
 	USTACK_EVENT_SPACE = 1, /* first sight */
 	USTACK_EVENT_END = 2,   /* exec, exit, or its tgid was given to another */
+	USTACK_EVENT_LATE = 3,  /* its notes have gone on from what the runs hold */
 };
 
 struct ustack_event {
@@ -196,9 +232,10 @@ enum ustack_map {
 };
 
 _Static_assert(sizeof(struct ustack_page_key) == 16, "hash keys have no padding");
-_Static_assert(sizeof(struct ustack_stack_head) == 32, "one layout on both sides");
-_Static_assert(sizeof(struct ustack_stack32) == 32 + 32 * 8, "one layout on both sides");
-_Static_assert(sizeof(struct ustack_stack128) == 32 + 128 * 8, "one layout on both sides");
+_Static_assert(sizeof(struct ustack_known) == 56, "one layout on both sides");
+_Static_assert(sizeof(struct ustack_stack_head) == 40, "one layout on both sides");
+_Static_assert(sizeof(struct ustack_stack32) == 40 + 32 * 8, "one layout on both sides");
+_Static_assert(sizeof(struct ustack_stack128) == 40 + 128 * 8, "one layout on both sides");
 _Static_assert(sizeof(struct ustack_memo) == 32, "one layout on both sides");
 _Static_assert(sizeof(struct ustack_event) == 24, "one layout on both sides");
 _Static_assert(USTACK_MAX_FRAMES < USTACK_CLASS128, "a stack fits its class");

@@ -40,7 +40,7 @@ void maps_shape(const struct maps_opts *opts, enum ustack_map which, struct maps
 		[USTACK_MAP_PROCS] = { "ustack_procs", BPF_MAP_TYPE_HASH, sizeof(uint32_t),
 				       sizeof(uint64_t), USTACK_MAX_PROCS, 0 },
 		[USTACK_MAP_SPACES] = { "ustack_spaces", BPF_MAP_TYPE_HASH, sizeof(uint64_t),
-					sizeof(struct ustack_gens), USTACK_MAX_PROCS,
+					sizeof(struct ustack_known), USTACK_MAX_PROCS,
 					BPF_F_NO_PREALLOC },
 		[USTACK_MAP_PAGES] = { "ustack_pages", BPF_MAP_TYPE_HASH,
 				       sizeof(struct ustack_page_key), sizeof(uint64_t),

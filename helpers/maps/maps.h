@@ -43,9 +43,19 @@ int maps_fd(const struct maps *m, enum ustack_map which);
  */
 int maps_stage(struct maps *m, uint64_t space, uint64_t page, const uint64_t *entries, size_t n);
 /*
- * Swing the staged pages in batches, then bump @space's generations. Runs that
- * were replaced are reused after a grace period (membarrier(2)). Returns 0 or
- * the first error of the swing; pages that did not get in are counted.
+ * The process counts what it writes at @address of its memory; all that it had written
+ * when the counters were @seen is staged. 0: it has none. Takes effect at
+ * maps_commit(), after the pages. -ENOMEM.
+ */
+int maps_set_counters(struct maps *m, uint64_t space, uint64_t address, struct ustack_counters seen);
+/* From the next maps_commit() on, each commit that changes something begins an epoch
+ * (layout.h); false: none does. -ENOMEM. */
+int maps_set_churning(struct maps *m, uint64_t space, bool churning);
+/*
+ * Swing the staged pages in batches, then bump @space's generations and tell probes
+ * its counters. Runs that were replaced are reused after a grace period
+ * (membarrier(2)). Returns 0 or the first error of the swing; pages that did not get
+ * in are counted.
  */
 int maps_commit(struct maps *m, uint64_t space, bool reused);
 /* Forget all pages and generations of @space. */

@@ -35,7 +35,9 @@ struct page {
 
 struct space {
 	uint64_t id;
-	struct ustack_gens gens;
+	struct ustack_known known;
+	bool churning;
+	bool moved; /* counters or epochs, since they were told to probes */
 	struct page *table; /* open addressing, cap a power of two */
 	size_t cap, n;
 };
@@ -367,26 +369,57 @@ static int space_swing(struct maps *m, struct space *s, size_t *swung)
 	return first_err ? first_err : err;
 }
 
+int maps_set_counters(struct maps *m, uint64_t space, uint64_t address, struct ustack_counters seen)
+{
+	struct space *s = space_get(m, space);
+	struct ustack_known *k;
+
+	if (!s)
+		return -ENOMEM;
+	k = &s->known;
+	if (k->counters == address && k->seen.published == seen.published && k->seen.reused == seen.reused)
+		return 0;
+	k->counters = address;
+	k->seen = seen;
+	s->moved = true;
+	return 0;
+}
+
+int maps_set_churning(struct maps *m, uint64_t space, bool churning)
+{
+	struct space *s = space_get(m, space);
+
+	if (!s)
+		return -ENOMEM;
+	s->moved |= s->churning && !churning;
+	s->churning = churning;
+	return 0;
+}
+
 int maps_commit(struct maps *m, uint64_t space, bool reused)
 {
 	struct space *s = space_find(m, space);
-	int err, gen_err;
+	int err, known_err;
 	size_t swung;
 
 	if (!s)
 		return 0; /* nothing was ever staged for it */
 	err = space_swing(m, s, &swung);
-	if (!swung && !reused)
+	if (!swung && !reused && !s->moved)
 		return err;
-	s->gens.published = ++m->generation;
-	if (reused || !s->gens.reused)
-		s->gens.reused = m->generation;
-	gen_err = bpf_map_update_elem(m->fd[USTACK_MAP_SPACES], &s->id, &s->gens, BPF_ANY);
-	if (gen_err) /* better none, and nothing looked up, than old ones */
+	if (swung || reused || !s->known.published)
+		s->known.published = ++m->generation;
+	if (reused || !s->known.reused)
+		s->known.reused = m->generation;
+	s->known.epoch = s->churning ? s->known.published : 0;
+	/* `told` is 0 here: a probe may tell again. */
+	known_err = bpf_map_update_elem(m->fd[USTACK_MAP_SPACES], &s->id, &s->known, BPF_ANY);
+	if (known_err) /* better none, and nothing looked up, than old ones */
 		bpf_map_delete_elem(m->fd[USTACK_MAP_SPACES], &s->id);
+	s->moved = false;
 	if (m->quarantined > m->cells.total / 4)
 		quarantine_empty(m); /* if it can't now, it is tried again when room is needed */
-	return err ? err : gen_err;
+	return err ? err : known_err;
 }
 
 int maps_drop_space(struct maps *m, uint64_t space)
@@ -459,7 +492,7 @@ int publish_adopt(struct maps *m)
 {
 	int fd = m->fd[USTACK_MAP_PAGES], err = 0;
 	struct ustack_page_key key, next;
-	struct ustack_gens gens;
+	struct ustack_known known;
 	uint64_t value, space;
 	bool more;
 
@@ -473,14 +506,15 @@ int publish_adopt(struct maps *m)
 	fd = m->fd[USTACK_MAP_SPACES];
 	more = !err && !bpf_map_get_next_key(fd, NULL, &space);
 	while (more) {
-		if (!bpf_map_lookup_elem(fd, &space, &gens)) {
+		if (!bpf_map_lookup_elem(fd, &space, &known)) {
 			struct space *s = space_get(m, space);
 
 			if (!s)
 				return -ENOMEM;
-			s->gens = gens;
-			if (gens.published > m->generation)
-				m->generation = gens.published;
+			s->known = known;
+			s->known.told = 0;
+			if (known.published > m->generation)
+				m->generation = known.published;
 		}
 		more = !bpf_map_get_next_key(fd, &space, &space);
 	}

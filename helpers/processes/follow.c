@@ -6,7 +6,10 @@
  *   looking       both again after 50 ms, 100 ms, ... 2 s: a runtime opens its
  *                 file when its JIT first runs, and maps libraries and room for
  *                 code all its life; after its end they can't be read any more
- *   found         drained at once, then at each write to the file
+ *   found         drained at once, then at each write to the file; ustack notes are
+ *                 written through memory, which tells nobody: their counters are
+ *                 looked at every few milliseconds while they move, and when a probe
+ *                 has found that they have moved, else not at all
  *   ended         drained a last time; the pages leave the kernel's maps, index
  *                 and mappings stay, so that stored stacks can be named
  *
@@ -35,7 +38,10 @@
 
 #define LOOK_FIRST_NS (50ull * 1000 * 1000)
 #define LOOK_MAX_NS (2000ull * 1000 * 1000)
-#define TIMER_MS 250
+#define POLL_NS (4ull * 1000 * 1000)
+#define POLL_MOST_NS (256ull * 1000 * 1000)
+#define NEVER UINT64_MAX
+#define CHURN_NS (2000ull * 1000 * 1000)
 #define ROUND_PAGES 65536
 #define ROUND_EVENTS 1024
 #define FIRST_PID_NAMESPACE 0xEFFFFFFCu /* PROC_PID_INIT_INO, include/linux/proc_ns.h */
@@ -83,10 +89,35 @@ static void clamp(struct space *s)
 	free(ranges);
 }
 
+/* Has code been replaced lately, by notes that only have times? */
+static bool is_churning(struct space *s, bool reused)
+{
+	uint64_t now = times_now();
+
+	if (reused)
+		s->reused_at = now;
+	return !s->counts && s->reused_at && now - s->reused_at < CHURN_NS && sources_have_times(s);
+}
+
+/* The runs hold all that was read: let probes know how much that is. True if a
+ * process has counters, or had some. */
+static bool publish_counters(struct follow *f, struct space *s)
+{
+	struct ustack_counters seen;
+	uint64_t address;
+
+	sources_counters(s, &address, &seen);
+	if (!address && !s->counts)
+		return false;
+	s->counts = address;
+	maps_set_counters(f->opts.maps, s->id, address, seen);
+	return true;
+}
+
 void follow_publish(struct follow *f, struct space *s)
 {
 	uint64_t cells[USTACK_RUN_MAX_ENTRIES], page;
-	bool any = false, reused = false, page_reused;
+	bool any = false, reused = false, page_reused, all = false;
 	size_t n;
 
 	if (!f->opts.maps || s->ended)
@@ -99,7 +130,8 @@ void follow_publish(struct follow *f, struct space *s)
 		return;
 	}
 	for (unsigned pages = 0; pages < ROUND_PAGES; pages++) {
-		if (!index_next_dirty(s->index, &page, cells, &n, &page_reused))
+		all = !index_next_dirty(s->index, &page, cells, &n, &page_reused);
+		if (all)
 			break;
 		/* The maps count it too. */
 		if (maps_stage(f->opts.maps, s->id, page, cells, n) < 0)
@@ -107,6 +139,10 @@ void follow_publish(struct follow *f, struct space *s)
 		any = true;
 		reused |= page_reused;
 	}
+	if (all && !s->behind)
+		any |= publish_counters(f, s);
+	if (any)
+		maps_set_churning(f->opts.maps, s->id, is_churning(s, reused));
 	if (any)
 		maps_commit(f->opts.maps, s->id, reused);
 }
@@ -121,29 +157,58 @@ struct given *follow_given_for(struct follow *f, const struct process *p)
 	return NULL;
 }
 
+/* When to look at the counters again: soon as long as they move. */
+static void plan_poll(struct space *s, uint64_t now, bool moved)
+{
+	if (moved)
+		s->poll_wait = POLL_NS;
+	else if (s->poll_wait <= POLL_MOST_NS)
+		s->poll_wait *= 2;
+	s->next_poll = s->counts && s->poll_wait <= POLL_MOST_NS ? now + s->poll_wait : NEVER;
+}
+
+/* Read a round's share of its notes, without publishing it; true: there is more. */
+static bool read_share(struct follow *f, struct space *s, bool final)
+{
+	uint64_t began = times_now(), before = s->changes;
+
+	s->behind = sources_drain(f, s, final);
+	if (!s->behind)
+		s->read_until = began;
+	plan_poll(s, began, s->changes != before);
+	return s->behind;
+}
+
+static void read_notes(struct follow *f, struct space *s)
+{
+	read_share(f, s, false);
+	follow_publish(f, s);
+}
+
 /* Read its notes for as long as @ns; false: there is more. */
 static bool read_for(struct follow *f, struct space *s, uint64_t ns, bool final)
 {
 	uint64_t until = times_now() + ns;
-	bool more;
 
-	while ((more = sources_drain(f, s, final)) && times_now() < until)
+	while (read_share(f, s, final) && times_now() < until)
 		;
 	follow_publish(f, s);
-	return !more;
+	return !s->behind;
 }
 
-/* Look at the process again, if it is time to. */
-static void look_again(struct follow *f, struct space *s)
+/* Look at the process again, if it is time to. True if so: then its notes may be
+ * files that inotify says nothing of. */
+static bool look_again(struct follow *f, struct space *s)
 {
 	uint64_t now = times_now();
 
 	if (s->ended || !s->process || now < s->next_look)
-		return;
+		return false;
 	s->next_look = now + s->look_wait;
 	s->look_wait = s->look_wait * 2 < LOOK_MAX_NS ? s->look_wait * 2 : LOOK_MAX_NS;
 	follow_refresh(f, s);
 	sources_look(f, s);
+	return true;
 }
 
 /* ---- spaces -------------------------------------------------------------- */
@@ -221,6 +286,7 @@ static struct space *new_space(struct follow *f, uint64_t id)
 	s->id = id;
 	s->pid = (pid_t)USTACK_SPACE_TGID(id);
 	s->look_wait = LOOK_FIRST_NS;
+	s->next_poll = NEVER;
 	s->not_before = last_end(f, s->pid);
 	s->index = index_new(&f->next_instance);
 	s->notes_path = calloc(1, 1);
@@ -244,8 +310,8 @@ static struct space *new_space(struct follow *f, uint64_t id)
 	f->living = s;
 	s->next_look = times_now() + s->look_wait;
 	sources_look(f, s);
-	s->behind = sources_drain(f, s, false);
-	follow_publish(f, s);
+	read_notes(f, s);
+	plan_poll(s, times_now(), true);
 	return s;
 }
 
@@ -325,6 +391,10 @@ static int on_event(void *ctx, const struct ustack_event *e)
 		s = find_space(f, e->space);
 		if (s)
 			end_space(f, s, e->time);
+	} else if (e->type == USTACK_EVENT_LATE) {
+		s = find_space(f, e->space);
+		if (s && !s->ended)
+			read_notes(f, s);
 	}
 	/* A fork storm makes events faster than they are handled; libbpf would
 	 * go on for ever. The rest is for the next round. */
@@ -353,24 +423,26 @@ static void read_watches(struct follow *f)
 
 static void on_timer(struct follow *f)
 {
-	for (struct space *s = f->living; s; s = s->next_living) {
-		look_again(f, s);
-		s->behind = sources_drain(f, s, false);
-		follow_publish(f, s);
-	}
+	for (struct space *s = f->living; s; s = s->next_living)
+		if (look_again(f, s) || s->behind || times_now() >= s->next_poll)
+			read_notes(f, s);
 }
 
-/* Milliseconds until some process is to be looked at again, or the timer. */
+/* Milliseconds until some process is to be looked at again; -1: there is none. */
 static int until_next(struct follow *f)
 {
-	uint64_t now = times_now(), next = now + TIMER_MS * 1000000ull;
+	uint64_t now = times_now(), next = NEVER;
 
 	for (struct space *s = f->living; s; s = s->next_living) {
 		if (s->behind)
 			return 1;
 		if (s->process && s->next_look < next)
 			next = s->next_look;
+		if (s->next_poll < next)
+			next = s->next_poll;
 	}
+	if (next == NEVER)
+		return -1;
 	return next > now ? (int)((next - now) / 1000000) + 1 : 1;
 }
 
@@ -378,7 +450,7 @@ static void *follow_thread(void *arg)
 {
 	struct follow *f = arg;
 	struct epoll_event ready[4];
-	int wait = TIMER_MS;
+	int wait = -1;
 	bool stop = false;
 
 	while (!stop) {
@@ -396,9 +468,11 @@ static void *follow_thread(void *arg)
 				events_drain(f->events);
 		}
 		/* A burst of events must not put the timer off. */
-		if (stop || n <= 0 || until_next(f) <= 1)
-			on_timer(f);
 		wait = until_next(f);
+		if (stop || n <= 0 || (wait >= 0 && wait <= 1)) {
+			on_timer(f);
+			wait = until_next(f);
+		}
 		follow_unlock(f);
 	}
 	return NULL;
@@ -478,9 +552,11 @@ void follow_stop(struct follow *f)
 	follow_lock(f);
 	for (int round = 0; round < 64 && events_drain(f->events) == -EAGAIN; round++)
 		;
-	for (struct space *s = f->living; s; s = s->next_living)
+	for (struct space *s = f->living; s; s = s->next_living) {
 		s->next_look = 0; /* what came since the last look */
-	on_timer(f);
+		look_again(f, s);
+		read_for(f, s, CATCH_UP_NS, false);
+	}
 	follow_unlock(f);
 }
 

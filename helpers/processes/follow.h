@@ -36,17 +36,25 @@ struct space {
 	bool ended;
 	bool hinted; /* the user was told how to get notes from it */
 	uint64_t changes; /* notes taken in: answers from the index may be others */
+	uint64_t read_until; /* CLOCK_MONOTONIC ns: all that was written before is in the index */
+	/* Notes were lost some time in [lost_since, lost_until], by the writer or for want
+	 * of memory here: who was there then may have been replaced. 0, 0: none. */
+	uint64_t lost_since, lost_until;
 
 	/* the follower's own */
 	struct space *next, *next_living;
 	struct source *sources;
 	bool behind;        /* there is more to read than a round's share */
+	bool counts;        /* probes know of its counters */
+	uint64_t reused_at; /* CLOCK_MONOTONIC ns: when code was seen to be replaced last */
 	bool went_on;       /* a file of notes told of its successor: look for it */
 	uint64_t not_before; /* CLOCK_MONOTONIC ns: an older file is another life's */
 	uint64_t ended_at;  /* CLOCK_MONOTONIC ns */
 	uint64_t next_look; /* CLOCK_MONOTONIC ns: when to look for notes again */
 	uint64_t look_wait;
 	uint32_t no_room;   /* pages that found no room in the maps */
+	uint64_t next_poll; /* CLOCK_MONOTONIC ns: when to look at its counters; NEVER */
+	uint64_t poll_wait;
 	uint64_t next_refresh; /* CLOCK_MONOTONIC ns: not before, for notes outside */
 	uint64_t not_after; /* CLOCK_MONOTONIC ns, 0: none: a newer file is another life's */
 	bool outside;       /* a note lay outside the mappings known */

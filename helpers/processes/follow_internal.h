@@ -78,6 +78,11 @@ void sources_look(struct follow *f, struct space *s);
 /* Read what has come, a bounded share of each; true if there is more. @final: the
  * process has ended, nothing will come any more. */
 bool sources_drain(struct follow *f, struct space *s, bool final);
+/* The counters of the notes that it writes now: where it has them in its memory (0: it
+ * has none), and what they were when the last drain began. */
+void sources_counters(const struct space *s, uint64_t *address, struct ustack_counters *seen);
+/* Does one of its files have times? */
+bool sources_have_times(const struct space *s);
 /* The same for the one whose inotify watch this is. */
 void sources_drain_watch(struct follow *f, struct space *s, int watch);
 /* The notes that files bring along which the process has mapped by now. */

@@ -22,6 +22,13 @@
 #include "processes/follow_internal.h"
 #include "processes/process_files.h"
 #include "processes/times.h"
+#include "ustack_notes.h"
+
+/* Both counters in one read. */
+#define COUNTERS_OFFSET (USTACK_NOTES_FIRST + USTACK_NOTES_HEAD + offsetof(struct ustack_notes_info, published))
+_Static_assert(offsetof(struct ustack_notes_info, reused) ==
+	       offsetof(struct ustack_notes_info, published) + offsetof(struct ustack_counters, reused),
+	       "probes read the counters as they lie in the file");
 
 #define SOURCES_MAX 64 /* of one space, beside sections */
 #define SECTIONS_MAX 1024
@@ -71,12 +78,27 @@ static struct index *index_for(struct drain *d, const struct note *note)
 	return s->beneath;
 }
 
+/* Something may have been replaced since @since that we will never know of. */
+static void lost_since(struct space *s, uint64_t since)
+{
+	if (!s->lost_until || since < s->lost_since)
+		s->lost_since = since;
+	s->lost_until = times_now();
+}
+
+static void take_into(struct drain *d, struct index *index, const struct note *note)
+{
+	if (index && index_add(index, note, d->now) == 0)
+		return;
+	d->f->stats.no_memory++;
+	lost_since(d->s, note->time ? note->time : d->s->read_until);
+}
+
 /* Code that ended may have notes of either sort. */
 static void end_beneath(struct drain *d, const struct note *note)
 {
-	if (d->s->beneath && (note->type == NOTE_UNLOAD || note->type == NOTE_RESET) &&
-	    index_add(d->s->beneath, note, d->now) < 0)
-		d->f->stats.no_memory++;
+	if (d->s->beneath && (note->type == NOTE_UNLOAD || note->type == NOTE_RESET))
+		take_into(d, d->s->beneath, note);
 }
 
 static int take_note(void *ctx, const struct note *note)
@@ -100,8 +122,7 @@ static int take_note(void *ctx, const struct note *note)
 		return 0;
 	s->changes++;
 	index = index_for(d, note);
-	if (!index || index_add(index, note, d->now) < 0)
-		d->f->stats.no_memory++;
+	take_into(d, index, note);
 	end_beneath(d, note);
 	if (index == s->index && s->process && !s->outside &&
 	    (note->type == NOTE_CODE || note->type == NOTE_MOVE))
@@ -121,12 +142,15 @@ static void take_problem(void *ctx, enum note_problem p, uint64_t offset, const 
 			    d->source->path, (unsigned long long)offset, what);
 }
 
-static void count_lost(struct follow *f, struct source *so)
+static void count_lost(struct follow *f, struct space *s, struct source *so)
 {
 	uint64_t lost = note_reader_stats(so->reader)->problems[NOTE_LOST];
 
+	if (lost == so->lost)
+		return;
 	f->stats.problems[NOTE_LOST] += lost - so->lost;
 	so->lost = lost;
+	lost_since(s, s->read_until);
 }
 
 static void stop_reading(struct follow *f, struct source *so)
@@ -170,7 +194,7 @@ static void drain_one(struct follow *f, struct space *s, struct source *so, bool
 		return;
 	n = note_reader_drain(so->reader, &sink, final);
 	so->more = n >= 0 && note_reader_more(so->reader);
-	count_lost(f, so);
+	count_lost(f, s, so);
 	if (n == -ENOTSUP || n == -EBADMSG) {
 		refuse(f, s, so->path, note_reader_why(so->reader));
 		stop_reading(f, so);
@@ -201,6 +225,46 @@ bool sources_drain(struct follow *f, struct space *s, bool final)
 		more = true;
 	}
 	return more;
+}
+
+/* Where the process has mapped the beginning of the file; 0: nowhere. */
+static uint64_t mapped_at(const struct process *p, uint64_t inode)
+{
+	for (size_t i = 0; i < p->n_maps; i++)
+		if (p->maps[i].inode == inode && !p->maps[i].offset && !p->maps[i].gone)
+			return p->maps[i].start;
+	return 0;
+}
+
+/* Of several files, the last that was found and is not over: a successor goes before
+ * what it follows. A parent's file counts what the parent writes. */
+void sources_counters(const struct space *s, uint64_t *address, struct ustack_counters *seen)
+{
+	const struct process *p = s->process;
+	struct note_file_info info;
+	uint64_t base;
+
+	*address = 0;
+	*seen = (struct ustack_counters){ 0, 0 };
+	for (const struct source *so = s->sources; p && so; so = so->next) {
+		if (so->kind != SOURCE_USTACK || !so->reader || so->ended)
+			continue;
+		note_reader_info(so->reader, &info);
+		base = mapped_at(p, so->inode);
+		if (!base || (info.pid != (uint32_t)p->pid && info.pid != (uint32_t)p->ns_pid))
+			continue;
+		*address = base + COUNTERS_OFFSET;
+		*seen = (struct ustack_counters){ info.published, info.reused };
+		return;
+	}
+}
+
+bool sources_have_times(const struct space *s)
+{
+	for (const struct source *so = s->sources; so; so = so->next)
+		if (so->reader && note_reader_format(so->reader) == NOTE_FORMAT_JITDUMP)
+			return true;
+	return false;
 }
 
 void sources_drain_watch(struct follow *f, struct space *s, int watch)

@@ -7,10 +7,17 @@
  * stack was last seen: then the note came late, and whoever was there during
  * the stack's time is the answer, if there is just one.
  *
- * An *address* found nothing in the kernel's maps. In this order it is: code
- * that a note tells of by now; a symbol of the file mapped there; an address
- * with the reason why it has no name. A caller's address is a return address,
- * so the byte before it is looked up.
+ * An *address* found nothing in the kernel's maps, or nothing that was sure to be
+ * true still (USTACK_F_LATE). In this order it is: code that a note tells of by now; a
+ * symbol of the file mapped there; an address with the reason why it has no name. A
+ * caller's address is a return address, so the byte before it is looked up.
+ *
+ * An answer from history is good once the follower has read all that had been written
+ * when the stack was last seen. It does so before anything is resolved, and for a
+ * second at most (CATCH_UP_NS): a process that writes faster than can be read has
+ * frames that say "note late". And what was lost of a process's notes may have been
+ * the end of any code that was there: its frames say "lost" then, until notes tell of
+ * the code anew.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -166,11 +173,42 @@ static void unnamed(struct at *at, uint64_t address, enum ustack_reason reason)
 	f->reason = reason;
 }
 
+/* Was something lost that may have ended @e before the stack was last seen? */
+static bool may_be_over(const struct at *at, const struct index_entry *e)
+{
+	return at->s->lost_until && at->head->last >= at->s->lost_since && e->birth <= at->s->lost_until;
+}
+
+static bool read_far_enough(const struct at *at)
+{
+	return at->s->read_until >= at->head->last;
+}
+
+/* Code was replaced at some time while the stack was counted, or its note came late:
+ * whoever was there all the time, in all that the kernel's answer may have been. */
+static void name_over(struct at *at, const struct index_entry *was, uint64_t instance)
+{
+	const struct index_entry *e;
+	struct index_entry one;
+	bool several;
+
+	if (index_over(at->s->index, was->start, was->end, at->head->first, at->head->last, &e,
+		       &several) != INDEX_FOUND) {
+		unnamed(at, was->start, USTACK_REASON_REPLACED);
+		return;
+	}
+	one = *e;
+	if (several) { /* which of the function's lines it was is not known */
+		one.line = one.column = 0;
+		one.file.len = 0;
+	}
+	name_jit(at, &one, instance, false);
+}
+
 static void name_instance(struct at *at, uint64_t instance)
 {
-	const struct index_entry *e, *other = NULL;
+	const struct index_entry *e = at->s ? index_instance(at->s->index, instance) : NULL;
 
-	e = at->s ? index_instance(at->s->index, instance) : NULL;
 	if (!e) {
 		/* No such number was ever given out: an address out of a walk
 		 * through garbage that happens to read as a token. */
@@ -182,18 +220,12 @@ static void name_instance(struct at *at, uint64_t instance)
 		unnamed(at, instance, USTACK_REASON_BROKEN);
 		return;
 	}
-	if (!e->exact || e->death > at->head->last) {
+	if (may_be_over(at, e))
+		unnamed(at, e->start, USTACK_REASON_LOST);
+	else if (!e->exact || e->death > at->head->last)
 		name_jit(at, e, instance, false);
-		return;
-	}
-	switch (index_over(at->s->index, e->start, e->end, at->head->first,
-			   at->head->last, &other)) {
-	case INDEX_FOUND:
-		name_jit(at, other, instance, false);
-		break;
-	default:
-		unnamed(at, e->start, USTACK_REASON_REPLACED);
-	}
+	else
+		name_over(at, e, instance);
 }
 
 /* What a note says of a native frame besides its symbol: a frame of its own behind
@@ -287,7 +319,12 @@ static void name_address(struct at *at, uint64_t address, bool leaf)
 		return;
 	switch (index_at(at->s->index, addr, at->head->first, at->head->last, &e)) {
 	case INDEX_FOUND:
-		name_jit(at, e, 0, false);
+		if (!read_far_enough(at))
+			unnamed(at, address, USTACK_REASON_NOTE_LATE);
+		else if (may_be_over(at, e))
+			unnamed(at, address, USTACK_REASON_LOST);
+		else
+			name_jit(at, e, 0, false);
 		return;
 	case INDEX_REPLACED:
 		unnamed(at, address, USTACK_REASON_REPLACED);
@@ -311,6 +348,10 @@ static void name_address(struct at *at, uint64_t address, bool leaf)
 	}
 	if (name_native(at, addr, leaf, false))
 		return;
+	if (!read_far_enough(at)) {
+		unnamed(at, address, USTACK_REASON_NOTE_LATE);
+		return;
+	}
 	unnamed(at, address, USTACK_REASON_NO_NOTE);
 	hint(at);
 }
@@ -324,7 +365,6 @@ static void name_token(struct at *at, uint64_t token, bool leaf)
 		name_instance(at, USTACK_ENTRY_INSTANCE(value));
 		break;
 	case USTACK_TAG_NATIVE:
-	case USTACK_TAG_PENDING:
 		name_address(at, value, leaf);
 		break;
 	default:

@@ -56,9 +56,9 @@ struct MapsTest : ::testing::Test {
 		return entries;
 	}
 
-	struct ustack_gens gens(uint64_t space)
+	struct ustack_known gens(uint64_t space)
 	{
-		struct ustack_gens g = {};
+		struct ustack_known g = {};
 		bpf_map_lookup_elem(maps_fd(m.get(), USTACK_MAP_SPACES), &space, &g);
 		return g;
 	}
@@ -123,10 +123,10 @@ TEST_F(MapsTest, ReusedMovesOnlyWhenSaidSo)
 	auto e = entries(1, 9);
 	maps_stage(m.get(), SPACE, 1, e.data(), 1);
 	maps_commit(m.get(), SPACE, false);
-	struct ustack_gens a = gens(SPACE);
+	struct ustack_known a = gens(SPACE);
 	maps_stage(m.get(), SPACE, 2, e.data(), 1);
 	maps_commit(m.get(), SPACE, false);
-	struct ustack_gens b = gens(SPACE);
+	struct ustack_known b = gens(SPACE);
 	EXPECT_EQ(a.reused, b.reused);
 	EXPECT_LT(a.published, b.published);
 	e = entries(1, 10);

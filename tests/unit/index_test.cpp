@@ -73,7 +73,7 @@ public:
 	}
 	std::string over(uint64_t start, uint64_t end, uint64_t first, uint64_t last)
 	{
-		return text(index_over(ix_, start, end, first, last, &entry));
+		return text(index_over(ix_, start, end, first, last, &entry, &several));
 	}
 	void clamp(const std::vector<index_range> &r) { ASSERT_EQ(0, index_clamp(ix_, r.data(), r.size())); }
 	std::vector<Change> changes(size_t most = 1000)
@@ -99,6 +99,7 @@ public:
 	void set_next(uint64_t n) { next_ = n; }
 
 	const index_entry *entry = nullptr;
+	bool several = false; /* of the last over() */
 
 private:
 	std::string text(index_answer a)
