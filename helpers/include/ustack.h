@@ -52,6 +52,9 @@ struct ustack_opts {
 	 * not call the session. @text is escaped, and gone when it returns. */
 	void (*message)(void *ctx, int level /* 0 verbose, 1 warning, 2 error */, const char *text);
 	void *message_ctx;
+	/* What the user sets to have more room, said beside the loss; NULL: nothing
+	 * is. For keys of the tracer's own maps, and for `cells`. Static text. */
+	const char *keys_setting, *cells_setting;
 };
 
 /* Negative errno on failure; then @err (if size) holds a sentence. No kernel

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "stacks/session.h"
 
@@ -50,11 +51,11 @@ static size_t collect(struct ustack *u, struct loss *l)
 	l[n++] = (struct loss){ "stacks_clash", "stacks lost: digests clashed", counts[USTACK_COUNT_CLASH] };
 	l[n++] = (struct loss){ "stacks_fault", "stacks lost: the user stack could not be read", counts[USTACK_COUNT_FAULT] };
 	l[n++] = (struct loss){ "stacks_missing", "stacks lost: named by a key but no longer stored", u->missing };
-	l[n++] = (struct loss){ "keys_full", "keys dropped: a map of the script was full (BPFTRACE_MAP_KEYS_MAX)", counts[USTACK_COUNT_KEYS_FULL] };
+	l[n++] = (struct loss){ "keys_full", "keys dropped: a map of the tracer's was full", counts[USTACK_COUNT_KEYS_FULL] };
 	l[n++] = (struct loss){ "processes_full", "stacks unnamed: too many processes", counts[USTACK_COUNT_PROCS_FULL] };
 	l[n++] = (struct loss){ "events_full", "events about processes lost", counts[USTACK_COUNT_EVENTS_FULL] };
 	l[n++] = (struct loss){ "processes_gone", "processes ended before their mappings could be read", fs.unreadable };
-	l[n++] = (struct loss){ "pages_full", "pages of code not in the kernel's maps: they were full (BPFTRACE_USTACK_CELLS)", maps.full };
+	l[n++] = (struct loss){ "pages_full", "pages of code not in the kernel's maps: they were full", maps.full };
 	l[n++] = (struct loss){ "notes_dropped", "notes dropped: too many or no memory", fs.no_memory };
 	l[n++] = (struct loss){ "notes_files_refused", "notes files refused", fs.refused };
 	for (int p = 0; p < NOTE_PROBLEM_MAX; p++)
@@ -65,18 +66,32 @@ static size_t collect(struct ustack *u, struct loss *l)
 	return n;
 }
 
-static void losses_text(FILE *out, const struct loss *l, size_t n, bool verbose)
+/* What the user sets to lose less of it; NULL: there is nothing. */
+static const char *setting_for(const struct ustack *u, const struct loss *l)
 {
-	const char *sep = "";
+	if (!strcmp(l->key, "keys_full"))
+		return u->opts.keys_setting;
+	if (!strcmp(l->key, "pages_full"))
+		return u->opts.cells_setting;
+	return NULL;
+}
+
+static void losses_text(FILE *out, const struct ustack *u, const struct loss *l, size_t n,
+			bool verbose)
+{
+	const char *setting;
+	bool first = true;
 
 	for (size_t i = 0; i < n; i++) {
 		if (!l[i].n)
 			continue;
-		if (verbose)
-			fprintf(out, "%sustack: %" PRIu64 " %s (%s)", sep, l[i].n, l[i].text, l[i].key);
-		else
-			fprintf(out, "%s%" PRIu64 " %s (%s)", *sep ? "; " : "ustack: ", l[i].n, l[i].text, l[i].key);
-		sep = "\n";
+		setting = setting_for(u, &l[i]);
+		fprintf(out, "%s%" PRIu64 " %s", first ? "ustack: " : verbose ? "\nustack: " : "; ",
+			l[i].n, l[i].text);
+		if (setting)
+			fprintf(out, " (%s)", setting);
+		fprintf(out, " (%s)", l[i].key);
+		first = false;
 	}
 }
 
@@ -89,7 +104,7 @@ char *ustack_losses(struct ustack *u, bool verbose)
 
 	if (!out)
 		return NULL;
-	losses_text(out, l, n, verbose);
+	losses_text(out, u, l, n, verbose);
 	if (fclose(out) != 0) {
 		free(text);
 		return NULL;
