@@ -135,7 +135,9 @@ static const uint8_t *loose_end(const uint8_t *p, const uint8_t *end, bool last,
 	if (path_len < (size_t)(end - name) && name[path_len] == 0)
 		q = name + path_len;
 	for (bool guess = q != name; q; q = guess ? name : q + 1, guess = false) {
-		q = memchr(q, 0, (size_t)(end - q));
+		if (q == end)
+			return NULL;
+		q = *q ? memchr(q, 0, (size_t)(end - q)) : q; /* NULs come in rows */
 		if (!q)
 			return NULL;
 		if (last ? is_padding(q + 1, end) : may_follow(q + 1, end, addr, code))

@@ -9,31 +9,30 @@
 
 #include "notes/private.h"
 
+/* What a byte is worth as a hex digit, plus one; 0: it is none. */
+static const uint8_t digit[256] = {
+	['0'] = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10,
+	['A'] = 11, 12, 13, 14, 15, 16,
+	['a'] = 11, 12, 13, 14, 15, 16,
+};
+
 /* Hex digits at *@s, at most 16 that count; an optional 0x before them. */
 static bool hex(const char **s, const char *end, uint64_t *out)
 {
-	const char *p = *s;
+	const char *p = *s, *begin;
 	uint64_t v = 0;
-	int digits = 0;
 
 	if (end - p > 2 && p[0] == '0' && (p[1] == 'x' || p[1] == 'X'))
 		p += 2;
-	for (; p < end; p++, digits++) {
-		unsigned d = (unsigned char)*p;
-
-		if (d - '0' < 10)
-			d -= '0';
-		else if ((d | 0x20) - 'a' < 6)
-			d = (d | 0x20) - 'a' + 10;
-		else
-			break;
+	begin = p;
+	for (unsigned d; p < end && (d = digit[(unsigned char)*p]); p++) {
 		if (v >> 60)
 			return false;
-		v = v << 4 | d;
+		v = v << 4 | (d - 1);
 	}
 	*s = p;
 	*out = v;
-	return digits > 0;
+	return p > begin;
 }
 
 static bool blank(char c)
