@@ -15,14 +15,16 @@
 #define UNIT 4u
 #define BLOCK_SHIFT 18
 #define BLOCK_UNITS (1u << BLOCK_SHIFT)
-#define MAX_BLOCKS (1u << (32 - BLOCK_SHIFT))
+#define MAX_BLOCKS 1024u /* 1 GiB; ten million names of producers take less */
 
+_Static_assert(MAX_BLOCKS <= 1u << (32 - BLOCK_SHIFT), "a ref names any block");
 _Static_assert(STRINGS_MAX_LEN / UNIT + 2 < BLOCK_UNITS, "a string fits a block");
 
 void strings_init(struct strings *st, uint64_t seed)
 {
 	memset(st, 0, sizeof(*st));
 	st->seed = seed;
+	st->max_blocks = MAX_BLOCKS;
 }
 
 void strings_free(struct strings *st)
@@ -128,7 +130,7 @@ static int add_block(struct strings *st)
 {
 	char *block;
 
-	if (st->n_blocks == MAX_BLOCKS)
+	if (st->n_blocks >= st->max_blocks)
 		return -E2BIG;
 	if (st->n_blocks == st->cap_blocks) {
 		size_t cap = st->cap_blocks ? st->cap_blocks * 2 : 8;

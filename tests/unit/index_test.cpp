@@ -17,6 +17,7 @@
 #endif
 extern "C" {
 #include "index/index.h"
+#include "index/strings.h"
 }
 
 namespace {
@@ -114,6 +115,30 @@ private:
 };
 
 const std::vector<index_range> kAll = { { 0, 1ULL << 47 } };
+
+/* A process may write names without end; the tracer's memory has one. */
+TEST(Index, NamesTakeBoundedMemory)
+{
+	struct strings st;
+	uint32_t ref, first, n = 0;
+	int err;
+
+	strings_init(&st, 1);
+	st.max_blocks = 2;
+	const std::string tail(60000, 'x');
+	auto intern = [&](uint32_t i, uint32_t *to) {
+		std::string name = std::to_string(i) + tail;
+		return strings_intern(&st, { name.data(), name.size() }, to);
+	};
+	ASSERT_EQ(0, intern(0, &first));
+	while ((err = intern(++n, &ref)) == 0)
+		ASSERT_LT(n, 100u);
+	EXPECT_EQ(-E2BIG, err);
+	EXPECT_GT(n, 30u);
+	EXPECT_EQ(0, intern(0, &ref)) << "what is known stays known";
+	EXPECT_EQ(first, ref);
+	strings_free(&st);
+}
 
 TEST(Index, CodeIsFoundFromItsBirthOn)
 {
