@@ -46,7 +46,7 @@ TEST(names, no_name_of_any_fixture_is_two_runtimes)
 TEST(names, what_is_no_runtimes_stays_as_it_is)
 {
 	expect_as_written({ "f", "main.loop", "std::vector<int, std::allocator<int> >::push_back(int const&)", "operator()(int) const",
-			    "_ZN3foo3barEi", "julia_f_123", "[JIT] Object#f", "0x7f360b5bcbbc,+7", "guest_0x401000", "\xff\x01", "a b c",
+			    "_ZN3foo3barEi", "julia_f_123", "[JIT] Object#f", "0x7f360b5bcbbc,+7", "guest-0x7f0e7c1a5300", "tcg-prologue-buffer", "\xff\x01", "a b c",
 			    ":", "::", "$", "(", "()", " ", "/srv/app.js:1:2" });
 	EXPECT_EQ(parts(""), "(anonymous) [jit]");
 }
