@@ -74,7 +74,7 @@ TEST_F(SessionText, APerfMapHasDefinitionsOnly)
 	EXPECT_EQ("\nwork (/srv/my app/x.js:3:10 defined) [js]\n"
 		  "old (/srv/old.js:7 defined) [js]\n"
 		  "ArrayMap [builtin]\n"
-		  "py::f:/x.py [jit]\n", text(id));
+		  "f (/x.py) [py]\n", text(id));
 	EXPECT_FALSE(json(id)["frames"][0]["exact"].yes);
 }
 
@@ -326,7 +326,7 @@ TEST_F(SessionText, JsonHasEveryField)
 	Code code;
 	uint64_t at = code.at;
 	OwnJitdump dump(my_jitdump()
-		.debug(at, { { at, 12, 7, "/srv/app.js" } })
+		.debug(at, { { at + 0x40, 12, 7, "/srv/app.js" } })
 		.load(at, 0x20, "JS:*inner /srv/app.js:10:3", begin - kMs).bytes);
 	see(space);
 	Stack s;
