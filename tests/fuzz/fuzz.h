@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "cli/print.h"
 #include "notes/escape.h"
 #include "notes/reader.h"
 #include "runtimes/name.h"
@@ -58,11 +59,42 @@ static inline void fuzz_name(struct note_str name)
 	escape_json(fuzz_null(), cn.path.s, cn.path.len);
 }
 
+/* What `ustack-notes dump` prints of the note: of whatever is in it nothing may act on a
+ * terminal, begin a line of its own or end a JSON string. */
+static inline void fuzz_dump(const struct note *n)
+{
+	static char text[1 << 20];
+
+	for (int json = 0; json < 2; json++) {
+		FILE *out = fmemopen(text, sizeof(text), "w");
+		const struct printer p = { .out = out, .json = json, .lines = n->n_lines < 64 };
+		long len, lines = 0;
+
+		MUST(out);
+		setvbuf(out, NULL, _IOFBF, 4096);
+		print_note(&p, n);
+		MUST(!fflush(out));
+		len = ftell(out);
+		for (long i = 0; i < len; i++) {
+			lines += text[i] == '\n';
+			MUST((unsigned char)text[i] >= ' ' || text[i] == '\n');
+			MUST(text[i] != 0x7f);
+		}
+		fclose(out);
+		if (json)
+			MUST(lines == 1 && text[0] == '{' && len > 1 && text[len - 2] == '}');
+		else if (n->type != NOTE_CODE)
+			MUST(lines == 1);
+	}
+}
+
 static inline int fuzz_note(void *ctx, const struct note *n)
 {
 	size_t *count = ctx;
 
 	++*count;
+	if (n->name.len < 4096)
+		fuzz_dump(n);
 	if (n->type == NOTE_CLOSE || n->type == NOTE_RESET || n->type == NOTE_SUCCESSOR)
 		return 0;
 	MUST(n->size > 0 && n->addr + n->size > n->addr);

@@ -143,6 +143,7 @@ static int compare(void *ctx, const struct note *n)
 	if (n->type == NOTE_CLOSE)
 		return 0;
 	MUST(s->seen < s->n && n->type == c->type && n->seq == s->seen + 1);
+	fuzz_dump(n);
 	if (n->type == NOTE_CODE)
 		same_code(n, &c->code);
 	else if (n->type == NOTE_UNLOAD)
