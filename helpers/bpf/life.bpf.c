@@ -39,9 +39,9 @@ struct task_struct {
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
-static __always_inline void end_space(__u32 tgid)
+static __always_inline void end_space(__u32 tgid, __u32 type)
 {
-	struct ustack_event event = { .type = USTACK_EVENT_END, .tgid = tgid };
+	struct ustack_event event = { .type = type, .tgid = tgid };
 	__u64 *space = bpf_map_lookup_elem(&ustack_procs, &tgid);
 
 	if (!space)
@@ -64,7 +64,7 @@ SEC("raw_tp/sched_process_exec") int life_exec(struct bpf_raw_tracepoint_args *c
 {
 	struct task_struct *task = (void *)ctx->args[0];
 
-	end_space(BPF_CORE_READ(task, tgid));
+	end_space(BPF_CORE_READ(task, tgid), USTACK_EVENT_EXEC);
 	return 0;
 }
 
@@ -74,7 +74,7 @@ SEC("raw_tp/sched_process_exit") int life_exit(struct bpf_raw_tracepoint_args *c
 
 	/* Each thread has taken itself off `live` before it comes here. */
 	if (BPF_CORE_READ(task, signal, live.counter) == 0)
-		end_space(BPF_CORE_READ(task, tgid));
+		end_space(BPF_CORE_READ(task, tgid), USTACK_EVENT_END);
 	return 0;
 }
 
@@ -84,6 +84,6 @@ SEC("raw_tp/sched_process_fork") int life_fork(struct bpf_raw_tracepoint_args *c
 	__u32 tgid = BPF_CORE_READ(child, tgid);
 
 	if (tgid == (__u32)BPF_CORE_READ(child, pid)) /* not a thread */
-		end_space(tgid);
+		end_space(tgid, USTACK_EVENT_END);
 	return 0;
 }

@@ -203,8 +203,9 @@ enum ustack_count {
 
 enum ustack_event_type {
 	USTACK_EVENT_SPACE = 1, /* first sight */
-	USTACK_EVENT_END = 2,   /* exec, exit, or its tgid was given to another */
+	USTACK_EVENT_END = 2,   /* exit, or its tgid was given to another */
 	USTACK_EVENT_LATE = 3,  /* its notes have gone on from what the runs hold */
+	USTACK_EVENT_EXEC = 4,  /* an end, too: the process goes on with another image */
 };
 
 struct ustack_event {

@@ -124,3 +124,11 @@ uint64_t maps_proc_space(const struct maps *m, uint32_t tgid)
 
 	return bpf_map_lookup_elem(m->fd[USTACK_MAP_PROCS], &tgid, &space) ? 0 : space;
 }
+
+void maps_forget_proc(struct maps *m, uint32_t tgid, uint64_t space)
+{
+	/* Between the two calls the tgid may become another process's, which then gets
+	 * one space more than it has lives. */
+	if (m && maps_proc_space(m, tgid) == space)
+		bpf_map_delete_elem(m->fd[USTACK_MAP_PROCS], &tgid);
+}

@@ -202,12 +202,26 @@ static bool look_again(struct follow *f, struct space *s)
 {
 	uint64_t now = times_now();
 
-	if (s->ended || !s->process || now < s->next_look)
+	if (s->ended || now < s->next_look)
 		return false;
 	s->next_look = now + s->look_wait;
 	s->look_wait = s->look_wait * 2 < LOOK_MAX_NS ? s->look_wait * 2 : LOOK_MAX_NS;
 	follow_refresh(f, s);
 	sources_look(f, s);
+	s->missed_end = s->process && process_alive(s->process) ? 0 : s->missed_end + 1;
+	return true;
+}
+
+/*
+ * It is gone, and nobody told: the event found no room, or (since Linux 6.16) a probe saw
+ * the process once more after its end. What is asked first is whether the event is still
+ * on its way: two looks ago it was gone already.
+ */
+static bool end_was_missed(struct follow *f, struct space *s)
+{
+	if (s->ended || s->missed_end < 3)
+		return false;
+	maps_forget_proc(f->opts.maps, USTACK_SPACE_TGID(s->id), s->id);
 	return true;
 }
 
@@ -315,6 +329,12 @@ static struct space *new_space(struct follow *f, uint64_t id)
 	return s;
 }
 
+/* Something is to be done that no event tells of. */
+static void wake(struct follow *f)
+{
+	eventfd_write(f->wake_fd, 1);
+}
+
 struct space *follow_space(struct follow *f, uint64_t id)
 {
 	struct space *s;
@@ -327,7 +347,12 @@ struct space *follow_space(struct follow *f, uint64_t id)
 		events_drain(f->events);
 		s = find_space(f, id);
 	}
-	return s ? s : new_space(f, id);
+	if (s)
+		return s;
+	s = new_space(f, id);
+	if (f->running)
+		wake(f); /* it may be waiting for nothing in particular */
+	return s;
 }
 
 bool follow_refresh(struct follow *f, struct space *s)
@@ -352,6 +377,21 @@ void follow_catch_up(struct follow *f, struct space *s)
 	if (!read_for(f, s, CATCH_UP_NS, false))
 		follow_tell(f, 0, "%s[%d]: notes are written faster than they are read; frames "
 			    "that have no name yet may have one later", follow_who(s), s->pid);
+}
+
+/*
+ * Exec swaps the memory first and tells of it later. What was read of the process in
+ * between is the new image: of the life that ends with the exec nothing is known then.
+ * (If the new image has ended as well by now, what was read is of the old one, or of a
+ * process that is gone and names nothing that could be mistaken.)
+ */
+static void forget_other_image(struct follow *f, struct space *s)
+{
+	if (!s->process || !process_alive(s->process))
+		return;
+	process_free(s->process);
+	s->process = NULL;
+	f->stats.unreadable++;
 }
 
 static void end_space(struct follow *f, struct space *s, uint64_t time)
@@ -387,8 +427,10 @@ static int on_event(void *ctx, const struct ustack_event *e)
 	if (e->type == USTACK_EVENT_SPACE) {
 		if (e->space && !find_space(f, e->space))
 			new_space(f, e->space);
-	} else if (e->type == USTACK_EVENT_END) {
+	} else if (e->type == USTACK_EVENT_END || e->type == USTACK_EVENT_EXEC) {
 		s = find_space(f, e->space);
+		if (s && e->type == USTACK_EVENT_EXEC)
+			forget_other_image(f, s);
 		if (s)
 			end_space(f, s, e->time);
 	} else if (e->type == USTACK_EVENT_LATE) {
@@ -423,9 +465,15 @@ static void read_watches(struct follow *f)
 
 static void on_timer(struct follow *f)
 {
-	for (struct space *s = f->living; s; s = s->next_living)
+	struct space *s, *next;
+
+	for (s = f->living; s; s = next) {
+		next = s->next_living;
 		if (look_again(f, s) || s->behind || times_now() >= s->next_poll)
 			read_notes(f, s);
+		if (end_was_missed(f, s))
+			end_space(f, s, times_now());
+	}
 }
 
 /* Milliseconds until some process is to be looked at again; -1: there is none. */
@@ -436,7 +484,7 @@ static int until_next(struct follow *f)
 	for (struct space *s = f->living; s; s = s->next_living) {
 		if (s->behind)
 			return 1;
-		if (s->process && s->next_look < next)
+		if (s->next_look < next)
 			next = s->next_look;
 		if (s->next_poll < next)
 			next = s->next_poll;
@@ -446,11 +494,19 @@ static int until_next(struct follow *f)
 	return next > now ? (int)((next - now) / 1000000) + 1 : 1;
 }
 
+static bool is_stopped(struct follow *f)
+{
+	eventfd_t times;
+
+	eventfd_read(f->wake_fd, &times);
+	return f->stopping;
+}
+
 static void *follow_thread(void *arg)
 {
 	struct follow *f = arg;
 	struct epoll_event ready[4];
-	int wait = -1;
+	int wait = 0; /* there may be processes already */
 	bool stop = false;
 
 	while (!stop) {
@@ -460,8 +516,8 @@ static void *follow_thread(void *arg)
 			break;
 		follow_lock(f);
 		for (int i = 0; i < n; i++) {
-			if (ready[i].data.fd == f->stop_fd)
-				stop = true;
+			if (ready[i].data.fd == f->wake_fd)
+				stop = is_stopped(f);
 			else if (ready[i].data.fd == f->inotify_fd)
 				read_watches(f);
 			else
@@ -523,7 +579,7 @@ int follow_start(struct follow *f, const char **why)
 	err = events_open(f->opts.maps, on_event, f, &f->events);
 	if (err < 0)
 		return err;
-	if ((err = wait_for(f, f->stop_fd)) || (err = wait_for(f, f->inotify_fd)) ||
+	if ((err = wait_for(f, f->wake_fd)) || (err = wait_for(f, f->inotify_fd)) ||
 	    (err = wait_for(f, events_fd(f->events))))
 		return err;
 	/* Signals are the caller's: one that this thread took would interrupt no
@@ -540,13 +596,13 @@ int follow_start(struct follow *f, const char **why)
 
 void follow_stop(struct follow *f)
 {
-	uint64_t one = 1;
-
 	if (!f->running)
 		return;
 	/* The thread's last round reads all events and all files. */
-	if (write(f->stop_fd, &one, sizeof(one)) != sizeof(one))
-		return;
+	follow_lock(f);
+	f->stopping = true;
+	wake(f);
+	follow_unlock(f);
 	pthread_join(f->thread, NULL);
 	f->running = false;
 	follow_lock(f);
@@ -583,9 +639,9 @@ int follow_new(const struct follow_opts *opts, struct follow **out)
 	f->next_instance = 1;
 	pthread_mutex_init(&f->lock, NULL);
 	f->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	f->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	f->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	f->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	if (f->epoll_fd < 0 || f->stop_fd < 0 || f->inotify_fd < 0) {
+	if (f->epoll_fd < 0 || f->wake_fd < 0 || f->inotify_fd < 0) {
 		err = -errno;
 		follow_free(f);
 		return err;
@@ -628,7 +684,7 @@ void follow_free(struct follow *f)
 		free(g);
 	}
 	close_fd(f->epoll_fd);
-	close_fd(f->stop_fd);
+	close_fd(f->wake_fd);
 	close_fd(f->inotify_fd);
 	pthread_mutex_destroy(&f->lock);
 	free(f);

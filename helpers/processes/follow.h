@@ -46,6 +46,7 @@ struct space {
 	struct source *sources;
 	bool behind;        /* there is more to read than a round's share */
 	bool counts;        /* probes know of its counters */
+	unsigned missed_end; /* looks that found it gone, though nobody told */
 	uint64_t reused_at; /* CLOCK_MONOTONIC ns: when code was seen to be replaced last */
 	bool went_on;       /* a file of notes told of its successor: look for it */
 	uint64_t not_before; /* CLOCK_MONOTONIC ns: an older file is another life's */

@@ -59,8 +59,8 @@ struct follow {
 
 	pthread_mutex_t lock;
 	pthread_t thread;
-	bool running;
-	int epoll_fd, stop_fd, inotify_fd;
+	bool running, stopping;
+	int epoll_fd, wake_fd, inotify_fd;
 	struct life *life;
 	struct events *events;
 	struct no_sections no_sections;

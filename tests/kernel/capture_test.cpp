@@ -258,7 +258,7 @@ TEST_F(CaptureTest, ExecEndsASpace)
 	publish(m.get(), before, { { addr(ut_leaf), addr(ut_leaf_end), 1 } }, false);
 	EXPECT_EQ(instance(1), tokens(c, 'a')[0]);
 	c.run('e');
-	EXPECT_TRUE(was_told(USTACK_EVENT_END, before));
+	EXPECT_TRUE(was_told(USTACK_EVENT_EXEC, before));
 	auto t = tokens(c, 'a');
 	EXPECT_EQ(USTACK_TAG_NATIVE, USTACK_TOKEN_TAG(t[0]));
 	EXPECT_NE(0u, space(c.pid));
