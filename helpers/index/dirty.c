@@ -32,15 +32,16 @@ static uint64_t page_up(uint64_t addr)
 	return up < addr ? page_down(UINT64_MAX) : up;
 }
 
-/* A gap in the dirty spans becomes one; joined with equal neighbours. */
+/* A gap in the dirty spans becomes one; joined with equal neighbours while it
+ * stays a span. */
 static int fill(struct index *ix, uint64_t start, uint64_t end, enum dirty was)
 {
 	struct span left, right;
 	struct spans_pos lpos, rpos;
 	bool l = spans_before(&ix->dirty, start, &left, &lpos) && left.end == start &&
-		 left.val == was;
+		 left.val == was && end - left.start <= SPAN_MAX;
 	bool r = spans_find(&ix->dirty, end, &right, &rpos) && right.start == end &&
-		 right.val == was;
+		 right.val == was && right.end - (l ? left.start : start) <= SPAN_MAX;
 
 	if (l && r) {
 		spans_erase(&ix->dirty, rpos);
@@ -261,7 +262,7 @@ static size_t tile(const struct index *ix, uint64_t start, uint64_t end, uint64_
 			addr = s.start;
 		/* A byte an entry at least, so a page cannot have more. */
 		if (n < USTACK_RUN_MAX_ENTRIES)
-			cells[n++] = USTACK_ENTRY(addr - start, record_at(ix, s.val)->instance);
+			cells[n++] = USTACK_ENTRY(addr - start, record_instance(ix, s.val));
 		addr = s.end;
 	}
 	if (addr < end && n < USTACK_RUN_MAX_ENTRIES)

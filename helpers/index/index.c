@@ -97,8 +97,8 @@ void index_free(struct index *ix)
 
 /* ---- the note as records ------------------------------------------------ */
 
-/* End the last fresh record at @addr and begin the next one there. */
-static int fresh_next(struct index *ix, const struct record *like, uint64_t addr)
+/* End the last fresh record at @addr and begin the next one there, up to @end. */
+static int fresh_next(struct index *ix, const struct record *like, uint64_t addr, uint64_t end)
 {
 	struct record *last = ix->n_fresh ? &ix->fresh[ix->n_fresh - 1] : NULL;
 
@@ -107,11 +107,11 @@ static int fresh_next(struct index *ix, const struct record *like, uint64_t addr
 	last = ix->n_fresh ? &ix->fresh[ix->n_fresh - 1] : NULL;
 	if (last && last->file == like->file && last->line == like->line &&
 	    last->column == like->column && last->inlined == like->inlined) {
-		last->end = like->end;
+		last->size = (uint32_t)(end - last->start);
 		return 0;
 	}
 	if (last)
-		last->end = addr;
+		last->size = (uint32_t)(addr - last->start);
 	if (!ix->fresh || ix->n_fresh == ix->cap_fresh) {
 		size_t cap = ix->cap_fresh ? ix->cap_fresh * 2 : 16;
 		struct record *fresh = realloc(ix->fresh, cap * sizeof(*fresh));
@@ -123,6 +123,7 @@ static int fresh_next(struct index *ix, const struct record *like, uint64_t addr
 	}
 	ix->fresh[ix->n_fresh] = *like;
 	ix->fresh[ix->n_fresh].start = addr;
+	ix->fresh[ix->n_fresh].size = (uint32_t)(end - addr);
 	ix->n_fresh++;
 	return 0;
 }
@@ -153,12 +154,10 @@ static int chains_of_note(struct index *ix, const struct note *note)
 static int fresh_from_note(struct index *ix, const struct note *note, uint64_t birth)
 {
 	struct record r = {
-		.end = note->addr + note->size,
 		.birth = birth,
-		.death = INDEX_ALIVE,
 		.exact = note->time != 0,
 	};
-	uint64_t addr = note->addr;
+	uint64_t addr = note->addr, end = note->addr + note->size;
 	int err = strings_intern(&ix->strings, note->name, &r.name);
 
 	ix->n_fresh = 0;
@@ -167,12 +166,12 @@ static int fresh_from_note(struct index *ix, const struct note *note, uint64_t b
 	if (!err)
 		err = chains_of_note(ix, note);
 	if (!err)
-		err = fresh_next(ix, &r, addr);
+		err = fresh_next(ix, &r, addr, end);
 	for (size_t i = 0; !err && i < note->n_lines; i++) {
 		const struct note_line *l = &note->lines[i];
 
 		/* Readers sort and clip; what they let through says nothing. */
-		if (l->addr < addr || l->addr >= r.end)
+		if (l->addr < addr || l->addr >= end)
 			continue;
 		addr = l->addr;
 		r.line = l->line;
@@ -180,7 +179,7 @@ static int fresh_from_note(struct index *ix, const struct note *note, uint64_t b
 		r.inlined = l->scope && l->scope <= note->n_scopes ? ix->chains[l->scope - 1] : 0;
 		err = strings_intern(&ix->strings, l->file, &r.file);
 		if (!err)
-			err = fresh_next(ix, &r, addr);
+			err = fresh_next(ix, &r, addr, end);
 	}
 	if (!err)
 		ix->fresh[0].leads = true;
@@ -189,7 +188,7 @@ static int fresh_from_note(struct index *ix, const struct note *note, uint64_t b
 
 static bool same(const struct record *a, const struct record *b)
 {
-	return a->start == b->start && a->end == b->end && same_function(a, b) &&
+	return a->start == b->start && a->size == b->size && same_function(a, b) &&
 	       a->file == b->file && a->line == b->line && a->column == b->column &&
 	       a->leads == b->leads;
 }
@@ -209,7 +208,7 @@ static bool known_already(const struct index *ix)
 	for (size_t i = 0; i < ix->n_fresh; i++) {
 		const struct record *old = record_at(ix, r + (uint32_t)i);
 
-		if (!same(old, &ix->fresh[i]) || old->death != INDEX_ALIVE ||
+		if (!same(old, &ix->fresh[i]) || old->taken ||
 		    old->birth > ix->fresh[i].birth || !old->pieces)
 			return false;
 	}
@@ -475,17 +474,18 @@ static int place_late(struct index *ix, uint64_t start, uint64_t end, uint64_t u
 static int place(struct index *ix, uint32_t r)
 {
 	const struct record *rec = record_at(ix, r);
-	uint64_t x = rec->start, from = x; /* [from, x) is free for it to live in */
+	uint64_t x = rec->start, end = record_end(rec);
+	uint64_t from = x; /* [from, x) is free for it to live in */
 	int err = 0, first = 0;
 
-	while (x < rec->end) {
+	while (x < end) {
 		struct spans_pos pos;
 		struct span s;
-		uint64_t to = rec->end, birth;
+		uint64_t to = end, birth;
 
-		if (!spans_find(&ix->alive, x, &s, &pos) || s.start >= rec->end) {
-			s.start = rec->end;
-			s.end = rec->end;
+		if (!spans_find(&ix->alive, x, &s, &pos) || s.start >= end) {
+			s.start = end;
+			s.end = end;
 		}
 		if (s.start > x && past_latest(&ix->past) <= rec->birth) {
 			x = s.start; /* nobody here, and nobody since */
@@ -500,7 +500,7 @@ static int place(struct index *ix, uint32_t r)
 			err = live(ix, from, x, r);
 			first = first ? first : err;
 			if (!ix->late_budget)
-				return give_up(ix, x, rec->end, rec->birth, r);
+				return give_up(ix, x, end, rec->birth, r);
 			if (s.start > x)
 				to = s.start;
 			err = place_late(ix, x, to, birth, r);
@@ -625,19 +625,18 @@ static int move(struct index *ix, const struct note *note, uint64_t time)
 	for (uint32_t i = from; i < to; i++) {
 		struct record rec = *record_at(ix, i);
 		uint64_t a = rec.start > note->old_addr ? rec.start : note->old_addr;
+		uint64_t to = record_end(&rec) < end ? record_end(&rec) : end;
 
-		if (rec.end > end)
-			rec.end = end;
-		if (a >= rec.end)
+		if (a >= to)
 			continue;
 		a += note->addr - note->old_addr;
-		rec.end += note->addr - note->old_addr;
+		to += note->addr - note->old_addr;
 		rec.birth = time;
-		rec.death = INDEX_ALIVE;
+		rec.taken = 0;
 		rec.exact = note->time != 0;
 		rec.pieces = 0;
 		rec.leads = false;
-		err = fresh_next(ix, &rec, a);
+		err = fresh_next(ix, &rec, a, to);
 		if (err)
 			return err;
 	}
@@ -681,6 +680,8 @@ int index_add(struct index *ix, const struct note *note, uint64_t now)
 		return move(ix, note, time);
 	if (note->type == NOTE_UNLOAD)
 		return unload(ix, note->addr, note->addr + note->size, time);
+	if (note->size > SPAN_MAX)
+		return -E2BIG;
 	err = fresh_from_note(ix, note, time);
 	if (err)
 		return err;

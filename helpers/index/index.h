@@ -50,7 +50,8 @@ struct index_entry {
 
 /*
  * @next_instance: the counter that hands out instance numbers, shared by all
- * indexes of a session; starts at 1; outlives the index.
+ * indexes of a session; starts at 1; outlives the index. An index takes a block of
+ * numbers at a time, in the order in which its instances are born.
  */
 struct index *index_new(uint64_t *next_instance);
 void index_free(struct index *ix);
@@ -58,7 +59,7 @@ void index_free(struct index *ix);
 /*
  * Take a note in. @now is used as its birth where the note has no time of its
  * own (then the entry is not `exact`). 0, -ENOMEM, or -E2BIG when a bound of
- * the index is reached (counted by the caller); -EINVAL for a note that is not
+ * the index is reached, or code is of 4 GiB or more (counted by the caller); -EINVAL for a note that is not
  * one (empty, wraps). After an error no look-up names wrongly: what could not be
  * placed is a hole, or a stretch of time about which the index answers
  * INDEX_REPLACED. After -ENOMEM pages may be dirty that are not reported: drop

@@ -20,23 +20,29 @@
 /* struct index_entry takes 88 bytes; a million of them are held, of which a few
  * thousand are ever asked for: those get their index_entry when asked for. */
 struct record {
-	uint64_t instance;
-	uint64_t start, end;
-	uint64_t birth, death;
+	uint64_t start, birth;
+	uint32_t size;
 	uint32_t name, file; /* refs */
 	uint32_t line, column;
 	uint32_t about, inlined; /* numbers, see abouts.h */
-	uint32_t pieces : 30; /* alive spans it has */
+	uint32_t pieces : 29; /* alive spans it has */
+	uint32_t taken : 1; /* some of it was; when: see record_death() */
 	uint32_t exact : 1;
 	uint32_t leads : 1; /* first of its note; those up to the next leader belong to it */
 };
 
+_Static_assert(sizeof(struct record) == 48, "a million of them are held");
+
 #define RECORDS_SHIFT 10
 #define RECORDS_BLOCK (1u << RECORDS_SHIFT)
-#define RECORDS_MAX (1u << 24) /* of one process: 2 GB with its spans */
+#define RECORDS_MAX (1u << 24) /* of one process: 1.3 GB with its spans */
 #define INSTANCE_MAX ((1ULL << 52) - 1)
 
+/* A block takes the numbers of all its instances when it is begun, so none of
+ * them keeps its own. */
 struct record_block {
+	uint64_t first_instance;
+	uint64_t *deaths; /* of those taken from; NULL: none is yet */
 	struct index_entry **views; /* entries handed out; NULL: none yet */
 	struct record rec[RECORDS_BLOCK];
 };
@@ -83,6 +89,11 @@ static inline struct record *record_at(const struct index *ix, uint32_t r)
 	return &ix->blocks[r >> RECORDS_SHIFT]->rec[r & (RECORDS_BLOCK - 1)];
 }
 
+static inline uint64_t record_end(const struct record *rec)
+{
+	return rec->start + rec->size;
+}
+
 /* Do both belong to the same function, inlined into the same ones? */
 static inline bool same_function(const struct record *a, const struct record *b)
 {
@@ -93,7 +104,11 @@ static inline bool same_function(const struct record *a, const struct record *b)
 int records_append(struct index *ix, uint32_t *first);
 /* The record's entry as callers see it; NULL: no memory. */
 const struct index_entry *record_view(const struct index *ix, uint32_t r);
-void record_fill(const struct index *ix, const struct record *rec, struct index_entry *e);
+void record_fill(const struct index *ix, uint32_t r, struct index_entry *e);
+uint64_t record_instance(const struct index *ix, uint32_t r);
+/* When its first part was taken; INDEX_ALIVE: it is whole. Its birth where there
+ * was no memory to keep the time. */
+uint64_t record_death(const struct index *ix, uint32_t r);
 /* Some of it was taken at @time. */
 void record_taken(struct index *ix, uint32_t r, uint64_t time);
 void records_free(struct index *ix);

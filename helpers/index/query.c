@@ -224,19 +224,23 @@ enum index_answer index_over(const struct index *ix, uint64_t start, uint64_t en
 
 const struct index_entry *index_instance(const struct index *ix, uint64_t instance)
 {
-	uint32_t lo = 0, hi = ix->n_records;
+	uint32_t lo = 0, hi = (ix->n_records + RECORDS_BLOCK - 1) >> RECORDS_SHIFT;
+	uint64_t i;
 
 	while (lo < hi) {
 		uint32_t mid = lo + (hi - lo) / 2;
 
-		if (record_at(ix, mid)->instance < instance)
+		if (ix->blocks[mid]->first_instance <= instance)
 			lo = mid + 1;
 		else
 			hi = mid;
 	}
-	if (lo == ix->n_records || record_at(ix, lo)->instance != instance)
+	if (!lo)
 		return NULL;
-	return record_view(ix, lo);
+	i = instance - ix->blocks[lo - 1]->first_instance;
+	if (i >= RECORDS_BLOCK || i >= ix->n_records - ((lo - 1) << RECORDS_SHIFT))
+		return NULL;
+	return record_view(ix, ((lo - 1) << RECORDS_SHIFT) + (uint32_t)i);
 }
 
 void index_stats(const struct index *ix, struct index_stats *out)
@@ -253,6 +257,8 @@ void index_stats(const struct index *ix, struct index_stats *out)
 	for (uint32_t b = 0; b < blocks; b++) {
 		struct index_entry **views = ix->blocks[b]->views;
 
+		if (ix->blocks[b]->deaths)
+			out->bytes += RECORDS_BLOCK * sizeof(*ix->blocks[b]->deaths);
 		for (uint32_t i = 0; views && i < RECORDS_BLOCK; i++)
 			out->bytes += sizeof(*views) + (views[i] ? sizeof(**views) : 0);
 	}
@@ -274,7 +280,7 @@ int index_each(const struct index *ix, int (*fn)(void *ctx, const struct index_e
 		if (told[s.val / 8] & 1u << s.val % 8)
 			continue;
 		told[s.val / 8] |= (uint8_t)(1u << s.val % 8);
-		record_fill(ix, record_at(ix, s.val), &e);
+		record_fill(ix, s.val, &e);
 		ret = fn(ctx, &e);
 	}
 	free(told);

@@ -12,6 +12,8 @@ static int add_block(struct index *ix)
 {
 	uint32_t n = (ix->n_records + RECORDS_BLOCK - 1) >> RECORDS_SHIFT;
 
+	if (*ix->next_instance > INSTANCE_MAX + 1 - RECORDS_BLOCK)
+		return -E2BIG;
 	if (n == ix->cap_blocks) {
 		uint32_t cap = n ? n * 2 : 4;
 		struct record_block **blocks = realloc(ix->blocks, cap * sizeof(*blocks));
@@ -25,45 +27,59 @@ static int add_block(struct index *ix)
 	if (!ix->blocks[n])
 		return -ENOMEM;
 	ix->blocks[n]->views = NULL;
+	ix->blocks[n]->deaths = NULL;
+	ix->blocks[n]->first_instance = *ix->next_instance;
+	*ix->next_instance += RECORDS_BLOCK;
 	return 0;
 }
 
 int records_append(struct index *ix, uint32_t *first)
 {
-	uint64_t next = *ix->next_instance;
 	int err;
 
-	if (ix->n_fresh > RECORDS_MAX - ix->n_records || next > INSTANCE_MAX ||
-	    ix->n_fresh > INSTANCE_MAX - next)
+	if (ix->n_fresh > RECORDS_MAX - ix->n_records)
 		return -E2BIG;
 	*first = ix->n_records;
 	for (size_t i = 0; i < ix->n_fresh; i++) {
 		if (!(ix->n_records & (RECORDS_BLOCK - 1))) {
 			err = add_block(ix);
-			if (err) {
-				/* The number stays taken; an unborn record harms nothing. */
-				*ix->next_instance = next;
+			if (err) /* what was appended of the note was never placed */
 				return err;
-			}
 		}
-		ix->fresh[i].instance = next++;
 		if (ix->fresh[i].birth > ix->latest)
 			ix->latest = ix->fresh[i].birth;
 		*record_at(ix, ix->n_records++) = ix->fresh[i];
 	}
-	*ix->next_instance = next;
 	ix->stats.instances += ix->n_fresh;
 	return 0;
 }
 
-void record_fill(const struct index *ix, const struct record *rec, struct index_entry *e)
+uint64_t record_instance(const struct index *ix, uint32_t r)
 {
+	return ix->blocks[r >> RECORDS_SHIFT]->first_instance + (r & (RECORDS_BLOCK - 1));
+}
+
+uint64_t record_death(const struct index *ix, uint32_t r)
+{
+	const uint64_t *deaths = ix->blocks[r >> RECORDS_SHIFT]->deaths;
+	const struct record *rec = record_at(ix, r);
+	uint64_t death = deaths ? deaths[r & (RECORDS_BLOCK - 1)] : 0;
+
+	if (!rec->taken)
+		return INDEX_ALIVE;
+	return death ? death : rec->birth;
+}
+
+void record_fill(const struct index *ix, uint32_t r, struct index_entry *e)
+{
+	const struct record *rec = record_at(ix, r);
+
 	*e = (struct index_entry){
-		.instance = rec->instance,
+		.instance = record_instance(ix, r),
 		.start = rec->start,
-		.end = rec->end,
+		.end = record_end(rec),
 		.birth = rec->birth,
-		.death = rec->death,
+		.death = record_death(ix, r),
 		.name = strings_get(&ix->strings, rec->name),
 		.file = strings_get(&ix->strings, rec->file),
 		.line = rec->line,
@@ -88,7 +104,7 @@ const struct index_entry *record_view(const struct index *ix, uint32_t r)
 	if (!*view) {
 		*view = malloc(sizeof(**view));
 		if (*view)
-			record_fill(ix, record_at(ix, r), *view);
+			record_fill(ix, r, *view);
 	}
 	return *view;
 }
@@ -96,15 +112,18 @@ const struct index_entry *record_view(const struct index *ix, uint32_t r)
 void record_taken(struct index *ix, uint32_t r, uint64_t time)
 {
 	struct record_block *block = ix->blocks[r >> RECORDS_SHIFT];
-	struct record *rec = record_at(ix, r);
 	struct index_entry *view;
 
-	if (time >= rec->death)
+	if (time >= record_death(ix, r))
 		return;
-	rec->death = time;
+	record_at(ix, r)->taken = 1;
+	if (!block->deaths)
+		block->deaths = calloc(RECORDS_BLOCK, sizeof(*block->deaths));
+	if (block->deaths)
+		block->deaths[r & (RECORDS_BLOCK - 1)] = time;
 	view = block->views ? block->views[r & (RECORDS_BLOCK - 1)] : NULL;
 	if (view)
-		view->death = time;
+		view->death = record_death(ix, r);
 }
 
 void records_free(struct index *ix)
@@ -115,6 +134,7 @@ void records_free(struct index *ix)
 		for (uint32_t i = 0; ix->blocks[b]->views && i < RECORDS_BLOCK; i++)
 			free(ix->blocks[b]->views[i]);
 		free(ix->blocks[b]->views);
+		free(ix->blocks[b]->deaths);
 		free(ix->blocks[b]);
 	}
 	free(ix->blocks);

@@ -3,7 +3,8 @@
  * Chunks of up to CHUNK spans. A full chunk is split in halves, except where
  * the new span goes behind all others: then a new chunk is begun, so that what
  * arrives in order fills its chunks. A chunk that became small is joined with
- * its neighbour.
+ * its neighbour. Chunks have room for STEP spans more than they hold at most:
+ * where spans arrive in no order, chunks are two thirds full on the average.
  */
 #include "index/spans.h"
 
@@ -12,12 +13,16 @@
 #include <string.h>
 
 #define CHUNK 128u
+#define STEP 16u
+
+struct cell {
+	uint64_t start;
+	uint32_t size, val;
+};
 
 struct spans_chunk {
-	uint32_t n;
-	uint32_t val[CHUNK];
-	uint64_t start[CHUNK];
-	uint64_t end[CHUNK];
+	uint32_t n, cap;
+	struct cell cell[];
 };
 
 void spans_free(struct spans *sp)
@@ -33,29 +38,48 @@ void spans_free(struct spans *sp)
 static void move(struct spans_chunk *to, uint32_t j, const struct spans_chunk *from, uint32_t i,
 		 uint32_t n)
 {
-	memmove(to->val + j, from->val + i, n * sizeof(*to->val));
-	memmove(to->start + j, from->start + i, n * sizeof(*to->start));
-	memmove(to->end + j, from->end + i, n * sizeof(*to->end));
+	memmove(to->cell + j, from->cell + i, n * sizeof(*to->cell));
 }
 
 static void set(struct spans *sp, struct spans_pos pos, struct span s)
 {
 	struct spans_chunk *c = sp->chunks[pos.chunk];
 
-	c->start[pos.i] = s.start;
-	c->end[pos.i] = s.end;
-	c->val[pos.i] = s.val;
-	sp->first[pos.chunk] = c->start[0];
+	c->cell[pos.i] = (struct cell){ s.start, (uint32_t)(s.end - s.start), s.val };
+	sp->first[pos.chunk] = c->cell[0].start;
 }
 
 static struct span get(const struct spans *sp, struct spans_pos pos)
 {
-	const struct spans_chunk *c = sp->chunks[pos.chunk];
+	const struct cell *c = &sp->chunks[pos.chunk]->cell[pos.i];
 
-	return (struct span){ c->start[pos.i], c->end[pos.i], c->val[pos.i] };
+	return (struct span){ c->start, c->start + c->size, c->val };
 }
 
-static int add_chunk(struct spans *sp, size_t at)
+static uint32_t rounded(uint32_t n)
+{
+	return (n + STEP - 1) / STEP * STEP;
+}
+
+/* Make room for @n spans in the chunk, and give back what is more than a STEP.
+ * May only fail where the chunk must grow. */
+static int fit_chunk(struct spans *sp, size_t at, uint32_t n)
+{
+	struct spans_chunk *c = sp->chunks[at];
+	uint32_t cap = rounded(n);
+
+	if (n <= c->cap && c->cap - n <= 2 * STEP)
+		return 0;
+	c = realloc(c, sizeof(*c) + cap * sizeof(*c->cell));
+	if (!c)
+		return n <= sp->chunks[at]->cap ? 0 : -ENOMEM;
+	c->cap = cap;
+	sp->chunks[at] = c;
+	return 0;
+}
+
+/* An empty one, with room for @n. */
+static int add_chunk(struct spans *sp, size_t at, uint32_t n)
 {
 	struct spans_chunk *c;
 
@@ -73,10 +97,11 @@ static int add_chunk(struct spans *sp, size_t at)
 		sp->first = first;
 		sp->cap = cap;
 	}
-	c = malloc(sizeof(*c));
+	c = malloc(sizeof(*c) + rounded(n) * sizeof(*c->cell));
 	if (!c)
 		return -ENOMEM;
 	c->n = 0;
+	c->cap = rounded(n);
 	memmove(sp->chunks + at + 1, sp->chunks + at, (sp->n - at) * sizeof(*sp->chunks));
 	memmove(sp->first + at + 1, sp->first + at, (sp->n - at) * sizeof(*sp->first));
 	sp->chunks[at] = c;
@@ -114,7 +139,7 @@ static struct spans_pos rank(const struct spans *sp, uint64_t addr)
 	while (a < b) {
 		uint32_t mid = (a + b) / 2;
 
-		if (c->start[mid] <= addr)
+		if (c->cell[mid].start <= addr)
 			a = mid + 1;
 		else
 			b = mid;
@@ -127,27 +152,31 @@ int spans_put(struct spans *sp, struct span s)
 	struct spans_pos pos = rank(sp, s.start);
 	struct spans_chunk *c, *right;
 
-	if (!sp->n && add_chunk(sp, 0))
+	if (!sp->n && add_chunk(sp, 0, 1))
 		return -ENOMEM;
 	c = sp->chunks[pos.chunk];
 	if (c->n == CHUNK) {
 		bool last = pos.chunk + 1 == sp->n;
 		uint32_t keep = last && pos.i == CHUNK ? CHUNK : CHUNK / 2;
 
-		if (add_chunk(sp, pos.chunk + 1))
+		if (add_chunk(sp, pos.chunk + 1, CHUNK - keep + 1))
 			return -ENOMEM;
 		right = sp->chunks[pos.chunk + 1];
 		move(right, 0, c, keep, CHUNK - keep);
 		right->n = CHUNK - keep;
 		c->n = keep;
+		fit_chunk(sp, pos.chunk, keep + 1);
+		c = sp->chunks[pos.chunk];
 		if (right->n)
-			sp->first[pos.chunk + 1] = right->start[0];
+			sp->first[pos.chunk + 1] = right->cell[0].start;
 		if (pos.i > keep || keep == CHUNK) {
 			pos.chunk++;
 			pos.i -= keep;
-			c = right;
 		}
+	} else if (fit_chunk(sp, pos.chunk, c->n + 1)) {
+		return -ENOMEM;
 	}
+	c = sp->chunks[pos.chunk];
 	move(c, pos.i + 1, c, pos.i, c->n - pos.i);
 	c->n++;
 	sp->count++;
@@ -208,7 +237,7 @@ bool spans_step(const struct spans *sp, struct span *out, struct spans_pos *pos)
 
 void spans_set(struct spans *sp, struct spans_pos pos, uint64_t start, uint64_t end)
 {
-	set(sp, pos, (struct span){ start, end, sp->chunks[pos.chunk]->val[pos.i] });
+	set(sp, pos, (struct span){ start, end, sp->chunks[pos.chunk]->cell[pos.i].val });
 }
 
 void spans_erase(struct spans *sp, struct spans_pos pos)
@@ -222,12 +251,15 @@ void spans_erase(struct spans *sp, struct spans_pos pos)
 		remove_chunk(sp, pos.chunk);
 		return;
 	}
-	sp->first[pos.chunk] = c->start[0];
+	sp->first[pos.chunk] = c->cell[0].start;
+	fit_chunk(sp, pos.chunk, c->n);
+	c = sp->chunks[pos.chunk];
 	if (c->n > CHUNK / 4 || pos.chunk + 1 == sp->n)
 		return;
 	next = sp->chunks[pos.chunk + 1];
-	if (c->n + next->n > CHUNK / 2)
+	if (c->n + next->n > CHUNK / 2 || fit_chunk(sp, pos.chunk, c->n + next->n))
 		return;
+	c = sp->chunks[pos.chunk];
 	move(c, c->n, next, 0, next->n);
 	c->n += next->n;
 	remove_chunk(sp, pos.chunk + 1);
@@ -235,6 +267,9 @@ void spans_erase(struct spans *sp, struct spans_pos pos)
 
 uint64_t spans_bytes(const struct spans *sp)
 {
-	return sp->n * sizeof(struct spans_chunk) +
-	       sp->cap * (sizeof(*sp->chunks) + sizeof(*sp->first));
+	uint64_t bytes = sp->cap * (sizeof(*sp->chunks) + sizeof(*sp->first));
+
+	for (size_t i = 0; i < sp->n; i++)
+		bytes += sizeof(struct spans_chunk) + sp->chunks[i]->cap * sizeof(struct cell);
+	return bytes;
 }

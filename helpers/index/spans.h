@@ -11,8 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The longest span, in bytes. */
+#define SPAN_MAX UINT32_MAX
+
 struct span {
-	uint64_t start, end; /* [start, end), never empty */
+	uint64_t start, end; /* [start, end), never empty, SPAN_MAX at most */
 	uint32_t val;
 };
 

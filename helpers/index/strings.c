@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The arena is a list of equal blocks; a string is its length (u32) and its
- * bytes, padded to a unit of 4. A ref is block << 18 | unit. Unit 0 of block 0
- * is never given out, so that ref 0 can stand for "empty". The hash table holds
+ * The arena is a list of equal blocks; a string is its length (a byte, or LONG and
+ * a u32) and its bytes. A ref is block << 20 | offset. Offset 0 of block 0 is
+ * never given out, so that ref 0 can stand for "empty". The hash table holds
  * refs only; growing it walks the arena from its start, which is cheaper than
  * keeping the hashes.
  */
@@ -12,13 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define UNIT 4u
-#define BLOCK_SHIFT 18
-#define BLOCK_UNITS (1u << BLOCK_SHIFT)
+#define LONG 0xff
+#define BLOCK_SHIFT 20
+#define BLOCK_SIZE (1u << BLOCK_SHIFT)
 #define MAX_BLOCKS 1024u /* 1 GiB; ten million names of producers take less */
 
 _Static_assert(MAX_BLOCKS <= 1u << (32 - BLOCK_SHIFT), "a ref names any block");
-_Static_assert(STRINGS_MAX_LEN / UNIT + 2 < BLOCK_UNITS, "a string fits a block");
+_Static_assert(STRINGS_MAX_LEN + 6 < BLOCK_SIZE, "a string fits a block");
 
 void strings_init(struct strings *st, uint64_t seed)
 {
@@ -57,45 +57,50 @@ static uint64_t hash(const struct strings *st, const char *s, size_t len)
 
 static const char *at(const struct strings *st, uint32_t ref)
 {
-	return st->blocks[ref >> BLOCK_SHIFT] + (size_t)(ref & (BLOCK_UNITS - 1)) * UNIT;
+	return st->blocks[ref >> BLOCK_SHIFT] + (ref & (BLOCK_SIZE - 1));
 }
 
-static uint32_t len_at(const struct strings *st, uint32_t ref)
+/* Bytes in front of a string of this length. */
+static uint32_t head(size_t len)
 {
-	uint32_t len;
-
-	memcpy(&len, at(st, ref), sizeof(len));
-	return len;
-}
-
-static uint32_t units(size_t len)
-{
-	return (uint32_t)((sizeof(uint32_t) + len + UNIT - 1) / UNIT);
+	return len < LONG ? 1 : 1 + (uint32_t)sizeof(uint32_t);
 }
 
 struct note_str strings_get(const struct strings *st, uint32_t ref)
 {
+	const char *p;
+	uint32_t len;
+
 	if (!ref)
 		return (struct note_str){ "", 0 };
-	return (struct note_str){ at(st, ref) + sizeof(uint32_t), len_at(st, ref) };
+	p = at(st, ref);
+	len = (unsigned char)*p;
+	if (len == LONG)
+		memcpy(&len, p + 1, sizeof(len));
+	return (struct note_str){ p + head(len), len };
+}
+
+/* Where its slot is looked for first; the number of slots is any. */
+static size_t home(const struct strings *st, struct note_str s)
+{
+	return (size_t)((unsigned __int128)hash(st, s.s, s.len) * st->n_slots >> 64);
 }
 
 static uint32_t *slot_of(const struct strings *st, struct note_str s)
 {
-	size_t i = hash(st, s.s, s.len) & (st->n_slots - 1);
+	size_t i = home(st, s);
 
-	for (;; i = (i + 1) & (st->n_slots - 1)) {
-		uint32_t ref = st->slots[i];
+	for (;; i = i + 1 < st->n_slots ? i + 1 : 0) {
+		struct note_str other = strings_get(st, st->slots[i]);
 
-		if (!ref || (len_at(st, ref) == s.len &&
-			     !memcmp(at(st, ref) + sizeof(uint32_t), s.s, s.len)))
+		if (!other.len || (other.len == s.len && !memcmp(other.s, s.s, s.len)))
 			return &st->slots[i];
 	}
 }
 
 static int grow_slots(struct strings *st)
 {
-	size_t n = st->n_slots ? st->n_slots * 2 : 64;
+	size_t n = st->n_slots ? st->n_slots + st->n_slots / 2 : 64;
 	uint32_t *slots = calloc(n, sizeof(*slots));
 	size_t left = st->n_strings;
 
@@ -108,18 +113,18 @@ static int grow_slots(struct strings *st)
 	for (size_t b = 0; left && b < st->n_blocks; b++) {
 		uint32_t u = b ? 0 : 1;
 
-		while (left && u < BLOCK_UNITS) {
+		while (left && u < BLOCK_SIZE) {
 			uint32_t ref = (uint32_t)(b << BLOCK_SHIFT | u);
 			struct note_str s = strings_get(st, ref);
 			size_t i;
 
 			if (!s.len)
 				break;
-			i = hash(st, s.s, s.len) & (n - 1);
+			i = home(st, s);
 			while (slots[i])
-				i = (i + 1) & (n - 1);
+				i = i + 1 < n ? i + 1 : 0;
 			slots[i] = ref;
-			u += units(s.len);
+			u += head(s.len) + (uint32_t)s.len;
 			left--;
 		}
 	}
@@ -141,7 +146,7 @@ static int add_block(struct strings *st)
 		st->blocks = blocks;
 		st->cap_blocks = cap;
 	}
-	block = calloc(BLOCK_UNITS, UNIT);
+	block = calloc(BLOCK_SIZE, 1);
 	if (!block)
 		return -ENOMEM;
 	st->used = st->n_blocks ? 0 : 1;
@@ -151,7 +156,8 @@ static int add_block(struct strings *st)
 
 int strings_intern(struct strings *st, struct note_str s, uint32_t *ref)
 {
-	uint32_t need = units(s.len), len = (uint32_t)s.len, *slot;
+	uint32_t len = (uint32_t)s.len, need = head(len) + len, *slot;
+	char *p;
 	int err;
 
 	*ref = 0;
@@ -159,21 +165,24 @@ int strings_intern(struct strings *st, struct note_str s, uint32_t *ref)
 		return 0;
 	if (s.len > STRINGS_MAX_LEN)
 		return -E2BIG;
-	if (st->n_strings * 3 >= st->n_slots * 2) {
+	if (st->n_strings * 4 >= st->n_slots * 3) {
 		err = grow_slots(st);
 		if (err)
 			return err;
 	}
 	slot = slot_of(st, s);
 	if (!*slot) {
-		if (!st->n_blocks || st->used + need > BLOCK_UNITS) {
+		if (!st->n_blocks || st->used + need > BLOCK_SIZE) {
 			err = add_block(st);
 			if (err)
 				return err;
 		}
 		*slot = (uint32_t)((st->n_blocks - 1) << BLOCK_SHIFT) | st->used;
-		memcpy((char *)at(st, *slot), &len, sizeof(len));
-		memcpy((char *)at(st, *slot) + sizeof(len), s.s, s.len);
+		p = (char *)at(st, *slot);
+		*p = (char)(len < LONG ? len : LONG);
+		if (len >= LONG)
+			memcpy(p + 1, &len, sizeof(len));
+		memcpy(p + head(len), s.s, len);
 		st->used += need;
 		st->n_strings++;
 	}
@@ -183,6 +192,6 @@ int strings_intern(struct strings *st, struct note_str s, uint32_t *ref)
 
 uint64_t strings_bytes(const struct strings *st)
 {
-	return st->n_blocks * (uint64_t)BLOCK_UNITS * UNIT +
+	return st->n_blocks * (uint64_t)BLOCK_SIZE +
 	       st->cap_blocks * sizeof(*st->blocks) + st->n_slots * sizeof(*st->slots);
 }

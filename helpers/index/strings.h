@@ -16,7 +16,7 @@ struct strings {
 	char **blocks;
 	size_t n_blocks, cap_blocks;
 	size_t max_blocks; /* of 1 MiB: what all names of a process may take */
-	uint32_t used;   /* units of the last block */
+	uint32_t used;   /* bytes of the last block */
 	uint32_t *slots; /* refs by hash, 0: free */
 	size_t n_slots, n_strings;
 	uint64_t seed;   /* hash key: a producer cannot aim at one chain */
