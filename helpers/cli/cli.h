@@ -95,5 +95,6 @@ int verb_check(int argc, char **argv);
 int verb_list(int argc, char **argv);
 int verb_stat(int argc, char **argv);
 int verb_follow(int argc, char **argv);
+int verb_convert(int argc, char **argv);
 
 #endif

@@ -17,11 +17,12 @@ static const char usage[] =
 	"whose notes are looked for (a file of such a name is ./NUMBER).\n"
 	"\n"
 	"Verbs:\n"
-	"  list   which processes have notes\n"
-	"  dump   print every note\n"
-	"  check  print every problem\n"
-	"  stat   what is in them, in numbers\n"
-	"  follow print notes as they come\n"
+	"  list     which processes have notes\n"
+	"  dump     print every note\n"
+	"  check    print every problem\n"
+	"  stat     what is in them, in numbers\n"
+	"  follow   print notes as they come\n"
+	"  convert  write them in another format\n"
 	"\n"
 	"  -h, --help     print this; after a verb: its own help\n"
 	"  -V, --version  print the version\n"
@@ -37,6 +38,7 @@ static const struct {
 	{ "check", verb_check },
 	{ "stat", verb_stat },
 	{ "follow", verb_follow },
+	{ "convert", verb_convert },
 };
 
 int main(int argc, char **argv)
@@ -61,6 +63,6 @@ int main(int argc, char **argv)
 			argv[1] = self;
 			return verbs[i].run(argc - 1, argv + 1);
 		}
-	complain(arg, "no such verb (list, dump, check, stat, follow)");
+	complain(arg, "no such verb (list, dump, check, stat, follow, convert)");
 	return EXIT_UNREADABLE;
 }

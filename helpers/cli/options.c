@@ -35,13 +35,15 @@ bool common_arguments(const struct common *c, int argc, int n)
 
 int common_open(struct common *c, const struct input *in)
 {
+	const char *to = c->output ? c->output : "/proc/self/fd/1";
+
 	c->out = stdout;
-	if (!c->output)
-		return EXIT_CLEAN;
-	if (in && input_is(in, c->output)) {
-		complain(c->output, "is what is to be read");
+	if (in && input_is(in, to)) {
+		complain(c->output ? c->output : "standard output", "is what is to be read");
 		return EXIT_UNREADABLE;
 	}
+	if (!c->output)
+		return EXIT_CLEAN;
 	c->out = fopen(c->output, "we");
 	if (c->out)
 		return EXIT_CLEAN;
