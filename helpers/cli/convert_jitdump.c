@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <elf.h>
@@ -53,14 +52,6 @@ static void put_name(struct convert *c, struct note_str s)
 	convert_loses(c, LOSS_NAMES, name_size(s) != s.len + 1);
 }
 
-static uint64_t now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
 static int begin(struct convert *c)
 {
 	c->state = calloc(1, sizeof(struct jitdump_state));
@@ -77,7 +68,7 @@ static void put_header(struct convert *c, uint64_t time)
 	const struct jitdump_file_header h = {
 		.magic = JITDUMP_MAGIC, .version = JITDUMP_VERSION, .total_size = sizeof(h),
 		.elf_mach = c->info.machine ? c->info.machine : EM_X86_64, .pid = c->pid,
-		.timestamp = c->info.opened && c->info.opened < time ? c->info.opened : time ? time : now(),
+		.timestamp = c->info.opened && c->info.opened < time ? c->info.opened : time,
 	};
 
 	if (!s->header)
