@@ -62,6 +62,11 @@ uint64_t convert_columns(const struct note *n)
 	return columns;
 }
 
+bool convert_has_about(const struct note *n, const struct function *fn)
+{
+	return n->about && (strcmp(fn->kind, KIND_JIT) || fn->tier || fn->map.len || fn->beneath);
+}
+
 struct note_str line_file(const struct note_line *l, const struct function *fn)
 {
 	return l->file.len || l->scope ? l->file : fn->path;

@@ -56,6 +56,8 @@ extern const struct target target_perfmap, target_jitdump, target_ustack;
 void convert_loses(struct convert *c, enum loss what, uint64_t n);
 /* Lines of @n that have a column. */
 uint64_t convert_columns(const struct note *n);
+/* Has it a kind, a tier or the like in a field of its own, and not in its name? */
+bool convert_has_about(const struct note *n, const struct function *fn);
 /* Where the line is, if its note says so elsewhere. */
 struct note_str line_file(const struct note_line *l, const struct function *fn);
 

@@ -193,8 +193,7 @@ static void put_load(struct convert *c, const struct note *n)
 
 	function_of(n, &fn);
 	convert_loses(c, LOSS_INLINED, n->n_scopes);
-	convert_loses(c, LOSS_ABOUT, n->about && (n->about->kind[0] || fn.tier || fn.path.len || fn.line ||
-						  fn.map.len || fn.beneath));
+	convert_loses(c, LOSS_ABOUT, convert_has_about(n, &fn) || (n->about && (fn.path.len || fn.line)));
 	put_lines(c, n, &fn);
 	put_unwinding(c, n);
 	put(c, &l, sizeof(l));

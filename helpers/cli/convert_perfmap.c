@@ -17,17 +17,13 @@ static int begin(struct convert *c)
 	return 0;
 }
 
-static void count_losses(struct convert *c, const struct note *n)
+static void count_losses(struct convert *c, const struct note *n, const struct function *fn)
 {
-	const struct note_about *about = n->about;
-
 	convert_loses(c, LOSS_TIMES, n->time != 0);
 	convert_loses(c, LOSS_INLINED, n->n_scopes);
 	convert_loses(c, LOSS_LINES, n->n_lines);
 	convert_loses(c, LOSS_UNWIND, n->unwind.kind != UNWIND_UNKNOWN);
-	if (about)
-		convert_loses(c, LOSS_ABOUT, about->tier || about->column || about->map.len ||
-						     about->kind[0] || about->beneath);
+	convert_loses(c, LOSS_ABOUT, convert_has_about(n, fn) || (n->about && fn->column));
 }
 
 static void put_code(struct convert *c, const struct note *n)
@@ -35,9 +31,9 @@ static void put_code(struct convert *c, const struct note *n)
 	struct function fn;
 	bool sound;
 
-	count_losses(c, n);
-	fprintf(c->out, "%" PRIx64 " %" PRIx64 " ", n->addr, n->size);
 	function_of(n, &fn);
+	count_losses(c, n, &fn);
+	fprintf(c->out, "%" PRIx64 " %" PRIx64 " ", n->addr, n->size);
 	if (!n->about) {
 		fn.name = n->name;
 		fn.path.len = 0;

@@ -7,6 +7,9 @@
  * notes they are, and in records their times (unloads, moves and resets are always
  * stamped with now; code without a time, too). Which record is which is told by its
  * number, for a bounded number of records at a time.
+ *
+ * The writer maps its file: what of that is in memory is the page cache's, which the
+ * kernel takes back as it likes. Memory of our own does not grow with the file.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -83,7 +86,6 @@ static int open_back(struct ustack_target *t)
 {
 	int fd = ustack_notes_fd(t->notes), again;
 	char own[32];
-	int rc;
 
 	t->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	if (t->fd < 0)
@@ -93,8 +95,7 @@ static int open_back(struct ustack_target *t)
 	again = open(own, O_RDONLY | O_CLOEXEC);
 	if (again < 0)
 		return -errno;
-	rc = note_reader_open(again, &t->back, NULL);
-	return rc;
+	return note_reader_open(again, &t->back, NULL);
 }
 
 static int begin(struct convert *c)
