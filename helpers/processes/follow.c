@@ -552,12 +552,29 @@ static void raise_fd_limit(void)
 	}
 }
 
+static void close_fd(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
 /* BPF tells pids of the first pid namespace, /proc those of ours. */
 static bool other_pid_namespace(void)
 {
 	struct stat st;
 
 	return stat("/proc/self/ns/pid", &st) == 0 && st.st_ino != FIRST_PID_NAMESPACE;
+}
+
+/* Probes have the machine's CLOCK_MONOTONIC, we have ours. */
+static bool other_time_namespace(void)
+{
+	int fd = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int64_t offset = 0;
+	bool known = fd < 0 || process_clock(fd, &offset);
+
+	close_fd(fd);
+	return !known || offset;
 }
 
 int follow_start(struct follow *f, const char **why)
@@ -568,6 +585,10 @@ int follow_start(struct follow *f, const char **why)
 	if (other_pid_namespace()) {
 		*why = "processes can't be told apart in a pid namespace of its own "
 		       "(in a container, use --pid=host)";
+		return -ENOTSUP;
+	}
+	if (other_time_namespace()) {
+		*why = "times can't be compared in a time namespace of its own";
 		return -ENOTSUP;
 	}
 	raise_fd_limit();
@@ -653,12 +674,6 @@ int follow_new(const struct follow_opts *opts, struct follow **out)
 void follow_set_maps(struct follow *f, struct maps *maps)
 {
 	f->opts.maps = maps;
-}
-
-static void close_fd(int fd)
-{
-	if (fd >= 0)
-		close(fd);
 }
 
 void follow_free(struct follow *f)

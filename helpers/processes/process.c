@@ -223,6 +223,7 @@ static int process_fill(struct process *p)
 	if (err)
 		return err;
 	dir = task >= 0 ? task : p->pid_fd;
+	p->clock_known = process_clock(dir, &p->clock_offset);
 	p->exe = read_exe(dir);
 	p->root_fd = openat(dir, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (task >= 0)

@@ -101,18 +101,27 @@ static void end_beneath(struct drain *d, const struct note *note)
 		take_into(d, d->s->beneath, note);
 }
 
+/* The note's time on the machine's clock; 0: not known. */
+static uint64_t time_of(const struct space *s, const struct note *note)
+{
+	const struct process *p = s->process;
+
+	if (!note->time || !p || !p->clock_offset)
+		return !p || p->clock_known ? note->time : 0;
+	return (int64_t)note->time > p->clock_offset ? note->time - (uint64_t)p->clock_offset : 0;
+}
+
 static int take_note(void *ctx, const struct note *note)
 {
 	struct drain *d = ctx;
 	struct space *s = d->s;
 	struct index *index;
-	struct note timeless;
+	struct note timed = *note;
 
-	if (is_ahead(note, d->now)) {
-		timeless = *note;
-		timeless.time = 0;
-		note = &timeless;
-	}
+	timed.time = time_of(s, note);
+	if (is_ahead(&timed, d->now))
+		timed.time = 0;
+	note = &timed;
 	if (note->type == NOTE_CLOSE || note->type == NOTE_SUCCESSOR) {
 		d->source->ended = true;
 		s->went_on |= note->type == NOTE_SUCCESSOR;

@@ -57,13 +57,19 @@ class Tally:
         return text
 
 
+def uptime():
+    with open("/proc/uptime") as f:
+        return float(f.read().split()[0])
+
+
 def program_of():
     return os.environ.get("CHURN", "./programs/churn")
 
 
 def trace(probe, notes="ustack", mode="replace", rate=10000, seconds=3, threads=2, every=100, spins=500,
-          hz=999, stock=False, timeout=None):
-    """One run; what it printed, compared. @probe: uprobe, profile or counted."""
+          hz=999, stock=False, timeout=None, under=None):
+    """One run; what it printed, compared. @probe: uprobe, profile or counted. @under: a
+    command that runs the program in its turn."""
     stacks = "ustack(helper, 3)" + (", ustack(3)" if stock else "")
     words = {"program": program_of(), "stacks": stacks, "hz": hz}
     if stock:
@@ -78,7 +84,12 @@ def trace(probe, notes="ustack", mode="replace", rate=10000, seconds=3, threads=
     command = "%s --notes %s --mode %s --rate %d --threads %d --spins %d --probe-every %d --seconds %s" % (
         program_of(), notes, mode, rate, threads, spins, every, seconds)
     os.environ["BPFTRACE_MAP_KEYS_MAX"] = "1000000"
-    out, err = run(["-q", "-e", script, "-c", command], timeout=timeout or seconds * 4 + 60)
+    timeout = timeout or seconds * 4 + 60
+    if under:
+        out, err = run(["-q", "-e", script + " interval:s:%d { exit(); }" % (seconds + 2)], timeout=timeout,
+                       after=[*under, *command.split()])
+    else:
+        out, err = run(["-q", "-e", script, "-c", command], timeout=timeout)
     os.environ.pop("BPFTRACE_MAP_KEYS_MAX")
     tally = Tally()
     tally.err = err
