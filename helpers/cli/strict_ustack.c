@@ -253,7 +253,7 @@ static uint64_t count_missing(const struct walk *w, uint64_t *first)
 
 static void judge_sums(struct walk *w, const struct page *p, bool live, const struct page *now)
 {
-	const uint64_t published = p->info.published, reused = p->info.reused;
+	const uint64_t published = p->info.published, reused = p->info.reused & ~USTACK_NOTES_MOVED_ON;
 	uint64_t first = 0, missing = count_missing(w, &first);
 
 	if (missing)
@@ -265,11 +265,12 @@ static void judge_sums(struct walk *w, const struct page *p, bool live, const st
 		check_rule(w->c, RULE_COUNTERS, false, w->doubled_at,
 			   "%" PRIu64 " record%s a number that another has: take it from next_seq, atomically",
 			   w->doubled, w->doubled == 1 ? " has" : "s have");
-	if (w->published < published || (!live && w->published > published))
+	/* A successor's counters count what went to the file before it, too. */
+	if ((w->published < published && !p->info.generation) || (!live && w->published > published))
 		check_rule(w->c, RULE_COUNTERS, false, INFO_AT,
 			   "published is %" PRIu64 ", and %" PRIu64 " such records are there: raise it by one behind "
 			   "each record of code, unload, move or reset", published, w->published);
-	if (w->reused > (live ? now->info.reused : reused))
+	if (w->reused > (live ? now->info.reused & ~USTACK_NOTES_MOVED_ON : reused))
 		check_rule(w->c, RULE_COUNTERS, false, INFO_AT,
 			   "reused is %" PRIu64 ", and %" PRIu64 " records may have changed what an address means: "
 			   "raise it, or mark new code FRESH", reused, w->reused);
@@ -282,7 +283,7 @@ static bool adds_up(const struct walk *w, const struct page *p)
 {
 	uint64_t first;
 
-	return !count_missing(w, &first) && w->published >= p->info.published;
+	return !count_missing(w, &first) && (p->info.generation || w->published >= p->info.published);
 }
 
 /* Is the successor, which the record at @off names, mapped? */

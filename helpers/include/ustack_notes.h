@@ -95,8 +95,11 @@ enum ustack_notes_clock {
  * ever grow: `next_seq` is raised by one to get a record's seq, `published` after
  * a record of code, unload, move or reset was committed, `reused` after that if
  * an address may mean something else now. A record that is seen by whoever read
- * `published` before is one of the first `published`.
+ * `published` before is one of the first `published`. A successor's count what is
+ * still written to the file before it, too.
  */
+#define USTACK_NOTES_MOVED_ON (1ull << 63)
+
 struct ustack_notes_info {
 	uint16_t major, minor;
 	uint32_t info_size; /* sizeof(struct ustack_notes_info): it may grow */
@@ -112,7 +115,8 @@ struct ustack_notes_info {
 	uint8_t reserved[24]; /* 0; the counters share a cache line of their own */
 	uint64_t next_seq;  /* of the next record; the first is 1 */
 	uint64_t published;
-	uint64_t reused;
+	uint64_t reused;      /* | MOVED_ON: the file is not the current one any more: what
+				* is true now is counted in another, its successor */
 	uint64_t lost;      /* records that could not be written */
 };
 
@@ -248,6 +252,7 @@ struct ustack_notes_opts {
 	 * it all. NULL: when the file is full, records are lost (counted). */
 	void (*rundown)(void *ctx, struct ustack_notes *notes);
 	void *ctx;
+	int renews; /* nonzero: for a successor, rundown is called by ustack_notes_renew() alone */
 };
 
 struct ustack_notes_line {
@@ -309,6 +314,9 @@ int ustack_notes_unload(struct ustack_notes *notes, uint64_t start, uint64_t siz
 int ustack_notes_move(struct ustack_notes *notes, uint64_t start, uint64_t size, uint64_t to);
 /* All code is gone. */
 int ustack_notes_reset(struct ustack_notes *notes);
+/* Begin a successor, if the file is nearly full. With `renews`, call it now and
+ * then, where rundown may run. 1: done. 0: there is no need, or it could not be. */
+int ustack_notes_renew(struct ustack_notes *notes);
 /* Is it written at all? Worth asking before names and lines are gathered. */
 int ustack_notes_on(const struct ustack_notes *notes);
 /* The file's descriptor, for those who look; owned by the writer. -1 if off. */

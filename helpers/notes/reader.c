@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "notes/private.h"
+#include "ustack_notes.h"
 
 /* So much is looked at to recognise a perf map by its first good line. */
 #define SNIFF_BYTES 4096
@@ -461,7 +462,8 @@ void note_reader_info(const struct note_reader *r, struct note_file_info *out)
 		.runtime = us->runtime,
 		.runtime_version = us->version,
 		.published = us->published,
-		.reused = us->reused,
+		.reused = us->reused & ~USTACK_NOTES_MOVED_ON,
+		.moved_on = us->reused & USTACK_NOTES_MOVED_ON,
 		.lost = us->lost,
 		.closed = us->closed || r->jd.closed,
 	};

@@ -37,6 +37,7 @@ struct note_file_info {
 	const char *clock; /* "CLOCK_MONOTONIC", "none", ... */
 	const char *runtime, *runtime_version; /* "" if it does not say; not escaped */
 	uint64_t published, reused, lost; /* ustack notes' counters, read anew by the last drain */
+	bool moved_on;     /* ustack notes: what is true now is counted in its successor */
 	bool closed;       /* ended in good order */
 };
 

@@ -45,6 +45,7 @@ struct source {
 	bool inherited;      /* may be the parent's: found by its mapping */
 	bool more;           /* the last drain did its share, there is more */
 	bool ended;          /* told of its successor, or closed */
+	bool moved_on;       /* has a successor, which was looked for */
 };
 
 struct follow {

@@ -191,6 +191,18 @@ static void refuse(struct follow *f, struct space *s, const char *path, const ch
 	follow_tell(f, 1, "%s[%d]: notes in %s are not used: %s", follow_who(s), s->pid, path, why);
 }
 
+/* The file that goes on is mapped before this one is marked: it is looked for at once. */
+static void note_successor(struct space *s, struct source *so)
+{
+	struct note_file_info info;
+
+	if (so->kind != SOURCE_USTACK || so->moved_on)
+		return;
+	note_reader_info(so->reader, &info);
+	so->moved_on = info.moved_on;
+	s->went_on |= info.moved_on;
+}
+
 static void drain_one(struct follow *f, struct space *s, struct source *so, bool final)
 {
 	struct drain d = { .f = f, .s = s, .source = so, .now = times_now() };
@@ -203,6 +215,7 @@ static void drain_one(struct follow *f, struct space *s, struct source *so, bool
 		return;
 	n = note_reader_drain(so->reader, &sink, final);
 	so->more = n >= 0 && note_reader_more(so->reader);
+	note_successor(s, so);
 	count_lost(f, s, so);
 	if (n == -ENOTSUP || n == -EBADMSG) {
 		refuse(f, s, so->path, note_reader_why(so->reader));
@@ -215,6 +228,28 @@ static void drain_one(struct follow *f, struct space *s, struct source *so, bool
 		/* Mappings without number may not take more than a share of the time. */
 		s->next_refresh = times_now() + 8 * (times_now() - d.now);
 	}
+}
+
+/* A file has moved on, and nothing is known of the one that goes on: the process
+ * ended, or the file cannot be read. */
+static bool lacks_successor(const struct space *s)
+{
+	uint32_t last = 0, moved_on = 0;
+
+	for (const struct source *so = s->sources; so; so = so->next) {
+		struct note_file_info info;
+
+		if (so->kind != SOURCE_USTACK || !so->reader)
+			continue;
+		note_reader_info(so->reader, &info);
+		if (s->process && info.pid != (uint32_t)s->process->pid && info.pid != (uint32_t)s->process->ns_pid)
+			continue;
+		if (info.generation > last)
+			last = info.generation;
+		if (info.moved_on && info.generation + 1 > moved_on)
+			moved_on = info.generation + 1;
+	}
+	return moved_on > last;
 }
 
 bool sources_drain(struct follow *f, struct space *s, bool final)
@@ -231,8 +266,10 @@ bool sources_drain(struct follow *f, struct space *s, bool final)
 		s->went_on = false;
 		follow_refresh(f, s);
 		sources_look(f, s);
-		more = true;
+		return true;
 	}
+	if (lacks_successor(s))
+		lost_since(s, s->read_until);
 	return more;
 }
 
@@ -245,12 +282,24 @@ static uint64_t mapped_at(const struct process *p, uint64_t inode)
 	return 0;
 }
 
-/* Of several files, the last that was found and is not over: a successor goes before
- * what it follows. A parent's file counts what the parent writes. */
+/*
+ * Does what @info tells of count sooner than @other? The first file that has not moved
+ * on is the one that is written to; a successor is there, and can be found, a moment
+ * before that. If all have moved on, the last one: a probe sees its mark, and
+ * what it finds is named late.
+ */
+static bool counts_sooner(const struct note_file_info *info, const struct note_file_info *other)
+{
+	if (info->moved_on != other->moved_on)
+		return other->moved_on;
+	return info->moved_on ? info->generation > other->generation : info->generation < other->generation;
+}
+
+/* Of several files the current one. A parent's file counts what the parent writes. */
 void sources_counters(const struct space *s, uint64_t *address, struct ustack_counters *seen)
 {
 	const struct process *p = s->process;
-	struct note_file_info info;
+	struct note_file_info info, best = { 0 };
 	uint64_t base;
 
 	*address = 0;
@@ -262,9 +311,11 @@ void sources_counters(const struct space *s, uint64_t *address, struct ustack_co
 		base = mapped_at(p, so->inode);
 		if (!base || (info.pid != (uint32_t)p->pid && info.pid != (uint32_t)p->ns_pid))
 			continue;
+		if (*address && !counts_sooner(&info, &best))
+			continue;
+		best = info;
 		*address = base + COUNTERS_OFFSET;
 		*seen = (struct ustack_counters){ info.published, info.reused };
-		return;
 	}
 }
 
