@@ -231,11 +231,41 @@ USTACK_NOTES_ASSERT_(USTACK_NOTES_CHUNKS % 8 == 4, "notes begin at 4 modulo 8");
 
 /* ---- the writer ------------------------------------------------------------- */
 
+/*
+ * Threads. All functions but open and close may be called by any number of threads at
+ * any time. Nobody waits for another, who may be interrupted or stopped.
+ *
+ * Signal handlers may call all but open and close, also one that interrupted a call
+ * of these: they take no lock and no memory, and leave errno alone. A handler that
+ * must not run the runtime's rundown asks for `renews`.
+ *
+ * fork. The child never writes to its parent's file. Its first call of code, unload,
+ * move or reset opens one of its own, that says whose child it is (with a path, at
+ * PATH-PID); tracers look into the parent's for what was compiled before. Nothing is
+ * to be done for it. vfork, and threads made by clone, are the process itself.
+ *
+ * exec. The descriptor is close-on-exec and the mapping goes with the process. Nothing is
+ * to be done. USTACK_NOTES stays in the environment: with a path that is a file, not
+ * a folder, the program that comes next replaces it.
+ *
+ * Full. At seven eighths of max_bytes a successor is begun, into which `rundown` tells
+ * all that is live, before the record whose call found it so. No successor (no
+ * rundown; no room on the disk; none of ustack_notes_renew(), where that was asked for):
+ * records have no place; the calls say so, the file counts them, and a tracer
+ * tells the user. If most of a file is taken by what is live, successors come 10 s
+ * apart at least.
+ */
 /* A file of notes being written. All functions take NULL for one that is off. */
 struct ustack_notes;
 
-/* ABI: structs begin with their size or are only ever extended at their end
- * together with it; functions are never removed or changed in a major version. */
+/*
+ * ABI, within a major version (libustack-notes.so.1): functions are never removed or
+ * changed. The two structs that begin with their size grow at their end: the caller
+ * says how large they are as its header has them; to the library, what a caller has not
+ * is 0 (so 0 means "as before"), and what the library has not is not looked at. A
+ * size below that of version 1.0 is -EINVAL. ustack_notes_line and ustack_notes_scope,
+ * which come in arrays, stay as they are.
+ */
 struct ustack_notes_opts {
 	size_t size;         /* sizeof(struct ustack_notes_opts) */
 	const char *runtime; /* "lua", "ruby": who writes; NULL: "" */
@@ -248,8 +278,11 @@ struct ustack_notes_opts {
 	/* Tell of all code that is live, by ustack_notes_code() with RUNDOWN. Called
 	 * when the file was opened, and for a successor when it is full; in the thread
 	 * that opened or filled it, with nothing of the writer's locked: others go on
-	 * writing meanwhile. Not called in a forked child, whose parent's file has told of
-	 * it all. NULL: when the file is full, records are lost (counted). */
+	 * writing meanwhile. So what it goes through must have the code before
+	 * ustack_notes_code() is called, and not have it any more when unload, move or reset
+	 * is: told twice harms nobody, told after its end does. Not called when a forked
+	 * child opens its file: its parent's has told of it all. NULL: when the file is full,
+	 * records are lost (counted). */
 	void (*rundown)(void *ctx, struct ustack_notes *notes);
 	void *ctx;
 	int renews; /* nonzero: for a successor, rundown is called by ustack_notes_renew() alone */
@@ -303,8 +336,10 @@ int ustack_notes_open(const struct ustack_notes_opts *opts, struct ustack_notes 
  * record lost and counted unless it is -EINVAL:
  * -EINVAL: it makes no sense (empty, wraps, lines out of order, parents that are not
  * before their scope, a kind that is none); -E2BIG: more than
- * USTACK_NOTES_RECORD_MAX even so; -ENOSPC, -EFBIG: the file is full; -EAGAIN: 64 other
- * threads are writing at this moment; -EBADF: a forked child could open no file.
+ * USTACK_NOTES_RECORD_MAX even so, or inlined from more than 63 other files; -ENOSPC,
+ * -EFBIG, or what fallocate said: the file is full; -EAGAIN: 64 other threads are
+ * writing at this moment, or one opens the file of a forked child; -EBADF: a forked
+ * child could open no file, or the program closed the descriptor of this one.
  */
 int ustack_notes_code(struct ustack_notes *notes, const struct ustack_notes_code *code);
 /* No instruction of [start, start + size) will run again; call before the memory

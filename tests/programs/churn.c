@@ -172,9 +172,11 @@ static void tell(const struct function *f, uint32_t flags)
 
 static void unload(struct function *f)
 {
-	if (f->live)
+	const bool was_live = f->live;
+
+	f->live = false; /* before: a rundown must not tell of it again */
+	if (was_live)
 		ustack_notes_unload(notes, (uintptr_t)f->at, f->size);
-	f->live = false;
 }
 
 /* ---- threads ------------------------------------------------------------------- */
