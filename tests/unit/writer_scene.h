@@ -67,6 +67,7 @@ inline int tell(ustack_notes *n, const string &name, uint64_t start = A, uint32_
 class contents : public keeper {
 public:
 	note_file_info info = {};
+	uint64_t torn = 0; /* numbers that were given out and are in no record */
 	string runtime, version;
 	int error = 0;
 
@@ -87,6 +88,7 @@ public:
 		while (n >= 0 && note_reader_more(r));
 		EXPECT_GE(n, 0) << note_reader_why(r);
 		note_reader_info(r, &info);
+		torn = note_reader_stats(r)->problems[NOTE_LOST] - info.lost;
 		runtime = info.runtime;
 		version = info.runtime_version;
 		info.runtime = info.runtime_version = info.clock = nullptr;
