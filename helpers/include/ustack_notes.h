@@ -5,7 +5,7 @@
  * C99 or C++, Linux, gcc or clang, no library. (In the source tree the
  * implementation is in helpers/writer/; the build puts it in here.)
  *
- *     #define _GNU_SOURCE
+ *     #define _GNU_SOURCE                     // C++ compilers do it themselves
  *     #define USTACK_NOTES_IMPLEMENTATION     // in one source file
  *     #include "ustack_notes.h"
  *
@@ -38,6 +38,9 @@
 #include <stdint.h>
 
 #ifdef __cplusplus
+/* struct ustack_notes_code and the function of that name: gcc's -Wshadow minds. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
 extern "C" {
 #endif
 
@@ -363,6 +366,7 @@ void ustack_notes_close(struct ustack_notes *notes);
 
 #ifdef __cplusplus
 }
+#pragma GCC diagnostic pop
 #endif
 
 #endif /* USTACK_NOTES_H */
