@@ -46,8 +46,17 @@
  * answer is REPLACED. When the budget is used up, what lives there is forgotten
  * too: a hole has no wrong name, and forgetting is paid for by what was there.
  *
- * Trimming by time: drop the pieces of `past` that ended before it; records
- * without pieces stay, their numbers may be in stored stacks.
+ * Forgetting (forget.c).
+ *
+ * 10. Of an address whose past was forgotten, or a part of it, nothing is said for
+ *     times before the latest death that was forgotten (INDEX_FORGOTTEN), unless one
+ *     instance that is still known was there all the time. Nor is it asked any more who
+ *     was the first ever (rule 8), where code may have ended and left a gap.
+ * 11. A note that comes so late that its time is before that may have ended by an event
+ *     that was forgotten: nothing is sure of such an address from its time on, until the
+ *     next event that is known.
+ * 12. Once anything was forgotten or given up, a NOTE_MOVE of code that is not known may
+ *     be of that code: it ends what is at the new place.
  */
 #include "index/internal.h"
 
@@ -88,6 +97,7 @@ void index_free(struct index *ix)
 	abouts_free(&ix->abouts);
 	spans_free(&ix->alive);
 	spans_free(&ix->dirty);
+	spans_free(&ix->forgotten);
 	past_free(&ix->past);
 	free(ix->clamp);
 	free(ix->fresh);
@@ -225,6 +235,8 @@ static void count_pieces(struct index *ix, uint32_t r, int by)
 	ix->stats.alive -= rec->pieces != 0;
 	rec->pieces += (uint32_t)by;
 	ix->stats.alive += rec->pieces != 0;
+	if (!rec->pieces)
+		record_gone(ix, r);
 }
 
 static int live(struct index *ix, uint64_t start, uint64_t end, uint32_t r)
@@ -367,6 +379,8 @@ static int unsure(struct index *ix, uint64_t start, uint64_t end, uint64_t first
 {
 	int err = past_reserve(&ix->past, 1);
 
+	ix->gaps = true;
+	ix->incomplete = true;
 	if (err)
 		return err;
 	if (first < last)
@@ -448,13 +462,18 @@ static int place_late(struct index *ix, uint64_t start, uint64_t end, uint64_t u
 	charge(ix, 1);
 	if (!err)
 		err = past_reserve(&ix->past, 3 * h.n + 1);
-	if (err == -E2BIG)
+	if (err == -E2BIG) {
+		ix->uncut = true;
 		return unsure(ix, start, end, t, until == INDEX_ALIVE ? latest : until, r);
+	}
 	if (err)
 		return err;
 	for (size_t i = 0; i < h.n; i++)
 		if (h.hit[i].piece.birth <= t)
 			cut_past(ix, h.hit[i].id, h.hit[i].piece, start, end, t);
+	/* Rule 11. */
+	if (t < ix->forgot_until && is_forgotten(ix, start, end))
+		return unsure(ix, start, end, t, until == INDEX_ALIVE ? ix->latest + 1 : until, r);
 	for (uint64_t a = start, to; !err && a < end; a = to) {
 		uint64_t life;
 
@@ -476,6 +495,7 @@ static int place(struct index *ix, uint32_t r)
 	const struct record *rec = record_at(ix, r);
 	uint64_t x = rec->start, end = record_end(rec);
 	uint64_t from = x; /* [from, x) is free for it to live in */
+	bool too_late = rec->birth < ix->forgot_until; /* rule 11 */
 	int err = 0, first = 0;
 
 	while (x < end) {
@@ -487,7 +507,7 @@ static int place(struct index *ix, uint32_t r)
 			s.start = end;
 			s.end = end;
 		}
-		if (s.start > x && past_latest(&ix->past) <= rec->birth) {
+		if (s.start > x && past_latest(&ix->past) <= rec->birth && !too_late) {
 			x = s.start; /* nobody here, and nobody since */
 			continue;
 		}
@@ -575,13 +595,17 @@ static int end_old(struct index *ix, uint64_t start, uint64_t end, uint64_t time
 	struct hits h = { .only_from = from, .only_to = to };
 	int err = collect_past(ix, start, end, time, time, &h), first;
 
+	ix->gaps = true;
+
 	if (!err)
 		err = past_reserve(&ix->past, 3 * h.n);
-	if (err == -E2BIG)
+	if (err == -E2BIG) {
+		ix->uncut = true;
 		err = unsure(ix, start, end, time, past_latest(&ix->past), from);
-	else
+	} else {
 		for (size_t i = 0; !err && i < h.n; i++)
 			cut_past(ix, h.hit[i].id, h.hit[i].piece, start, end, time);
+	}
 	first = err;
 	for (uint64_t x = start; x < end;) {
 		struct spans_pos pos;
@@ -604,6 +628,12 @@ static int end_old(struct index *ix, uint64_t start, uint64_t end, uint64_t time
 	return first;
 }
 
+/* Nothing is at [start, end) from @time on. */
+static int unload(struct index *ix, uint64_t start, uint64_t end, uint64_t time)
+{
+	return ix->n_records ? end_old(ix, start, end, time, 0, ix->n_records) : 0;
+}
+
 static int move(struct index *ix, const struct note *note, uint64_t time)
 {
 	uint64_t end = note->old_addr + note->size;
@@ -614,7 +644,11 @@ static int move(struct index *ix, const struct note *note, uint64_t time)
 		return -EINVAL;
 	if (!who(ix, note->old_addr, time, &r)) {
 		ix->stats.orphans++;
-		return 0;
+		if (!ix->incomplete || !ix->n_records)
+			return 0;
+		if (time < ix->forgot_until)
+			return give_up(ix, note->addr, note->addr + note->size, time, ix->n_records - 1);
+		return unload(ix, note->addr, note->addr + note->size, time);
 	}
 	if (!note_of(ix, r, &from, &to)) {
 		err = give_up(ix, note->old_addr, end, time, r);
@@ -646,12 +680,6 @@ static int move(struct index *ix, const struct note *note, uint64_t time)
 	return err ? err : born;
 }
 
-/* Nothing is at [start, end) from @time on. */
-static int unload(struct index *ix, uint64_t start, uint64_t end, uint64_t time)
-{
-	return ix->n_records ? end_old(ix, start, end, time, 0, ix->n_records) : 0;
-}
-
 static void earn(struct index *ix, size_t times)
 {
 	uint64_t room_left = LATE_MOST - ix->late_budget;
@@ -667,6 +695,10 @@ int index_add(struct index *ix, const struct note *note, uint64_t now)
 
 	if (time == INDEX_ALIVE)
 		time--;
+	if (now > ix->now)
+		ix->now = now;
+	if (time > ix->now)
+		ix->now = time;
 	if (note->type == NOTE_CLOSE || note->type == NOTE_SUCCESSOR)
 		return 0;
 	if (note->type == NOTE_RESET) {

@@ -92,8 +92,8 @@ int index_clamp(struct index *ix, const struct index_range *ranges, size_t n);
 int index_next_dirty(struct index *ix, uint64_t *page, uint64_t *cells, size_t *n,
 		     bool *reused);
 
-/* The instance's entry, or NULL (not of this index, or no memory). Valid until
- * the index is freed; `death` is kept up to date in it. */
+/* The instance's entry, or NULL (not of this index, forgotten, or no memory). Valid
+ * until index_forget() or index_free(); `death` is kept up to date in it. */
 const struct index_entry *index_instance(const struct index *ix, uint64_t instance);
 
 /* Who was at @addr from @first to @last (both included)? */
@@ -102,6 +102,7 @@ enum index_answer {
 	INDEX_NOTHING,  /* no note says anything about that address at that time */
 	INDEX_REPLACED, /* it changed in between, no single answer (or the answer
 			 * would take more work than a bound allows) */
+	INDEX_FORGOTTEN, /* what was known of it was dropped: index_forget() */
 };
 enum index_answer index_at(const struct index *ix, uint64_t addr, uint64_t first,
 			   uint64_t last, const struct index_entry **out);
@@ -114,13 +115,36 @@ enum index_answer index_over(const struct index *ix, uint64_t start, uint64_t en
 			     uint64_t first, uint64_t last,
 			     const struct index_entry **out, bool *several);
 
+/* What a stored stack may still ask for: an instance, or (0) who was at an address. */
+struct index_need {
+	uint64_t instance;
+	uint64_t addr;        /* where @instance is 0 */
+	uint64_t first, last; /* CLOCK_MONOTONIC ns, of the stack */
+};
+
 /*
- * Forget history: what had died before @time is not answered for any more, as if
- * it had never been (INDEX_NOTHING or a later instance; index_instance() NULL),
- * and its memory, names included, is given back. What is alive, or was at @time,
- * stays. So a file of any length costs what is alive of it.
+ * Forget the dead: instances of which it was known before @before (on the clock of
+ * index_add()'s @now) that no part of them lives, and who was where until @before at
+ * the latest, names included. What is alive stays, and what @needs name (any order;
+ * sorted here, in place) is answered as before. All else of that time is
+ * INDEX_FORGOTTEN from then on, or NULL from index_instance(), never another name.
+ * Numbers of instances stay what they are.
+ *
+ * The index is written anew, at a cost of what stays and what goes: to be called when
+ * what goes is much. Entries that were handed out are gone. 0; -ENOMEM or -E2BIG (no
+ * numbers are left): then nothing has changed.
  */
-int index_forget(struct index *ix, uint64_t time);
+int index_forget(struct index *ix, uint64_t before, struct index_need *needs, size_t n_needs);
+
+/* How much there is to forget, and how much would stay in any case. */
+struct index_history {
+	uint64_t dead;   /* instances of which no part lives */
+	uint64_t alive;
+	uint64_t latest; /* CLOCK_MONOTONIC ns: the last birth there was */
+};
+void index_history(const struct index *ix, struct index_history *out);
+/* May @instance have been one of this index's that was forgotten? */
+bool index_forgot(const struct index *ix, uint64_t instance);
 
 struct index_stats {
 	uint64_t annotations; /* notes taken in */

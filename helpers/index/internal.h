@@ -3,10 +3,11 @@
  * What the files of the index share: the index itself and its records.
  *
  *   records  one an instance, in the order of their birth into the index, so
- *            sorted by instance number; never moved, never removed
+ *            sorted by instance number; only forget.c moves and removes them
  *   alive    spans of addresses -> record
  *   past     rectangles of addresses and time -> record (UNSURE: see index.c)
  *   dirty    spans of addresses whose meaning differs from what was fetched
+ *   forgotten  spans of addresses of which some past was forgotten
  */
 #ifndef USTACK_INDEX_INTERNAL_H
 #define USTACK_INDEX_INTERNAL_H
@@ -38,11 +39,21 @@ _Static_assert(sizeof(struct record) == 48, "a million of them are held");
 #define RECORDS_MAX (1u << 24) /* of one process: 1.3 GB with its spans */
 #define INSTANCE_MAX ((1ULL << 52) - 1)
 
+/* When those of a block that did not stay whole ended. */
+struct record_deaths {
+	uint64_t at[RECORDS_BLOCK]; /* of the first part, as notes have it; 0: none yet */
+	/* Of the last part: when that was read, in ticks; 0: some part lives, or none ever did. */
+	uint32_t learned[RECORDS_BLOCK];
+};
+
+#define LEARNED_SHIFT 28 /* ns in a tick, so that 36 years have a number */
+
 /* A block takes the numbers of all its instances when it is begun, so none of
- * them keeps its own. */
+ * them keeps its own, before others between them are forgotten. */
 struct record_block {
 	uint64_t first_instance;
-	uint64_t *deaths; /* of those taken from; NULL: none is yet */
+	uint64_t *instances; /* ascending; NULL: one after the other */
+	struct record_deaths *deaths; /* NULL: none is yet */
 	struct index_entry **views; /* entries handed out; NULL: none yet */
 	struct record rec[RECORDS_BLOCK];
 };
@@ -68,6 +79,16 @@ struct index {
 	struct past past;
 	uint64_t late_budget;
 	uint64_t latest; /* birth of all records */
+	uint64_t now;    /* the latest time that the index was told of */
+
+	struct spans forgotten;
+	uint64_t forgot_until;  /* nothing that died later was forgotten */
+	unsigned forgotten_shift; /* `forgotten` is of places of so many bits */
+	bool forgotten_anywhere; /* no memory for them */
+	bool inexact;           /* some records are */
+	bool incomplete;        /* something was forgotten, or given up */
+	bool uncut;             /* an UNSURE piece may lie over others, which are not */
+	bool gaps;              /* code may have ended and nothing taken its place */
 
 	struct spans dirty;
 	struct index_range *clamp;
@@ -100,6 +121,16 @@ static inline bool same_function(const struct record *a, const struct record *b)
 	return a->name == b->name && a->about == b->about && a->inlined == b->inlined;
 }
 
+/* Was a part of the past of an address of [start, end) forgotten? */
+static inline bool is_forgotten(const struct index *ix, uint64_t start, uint64_t end)
+{
+	struct spans_pos pos;
+	struct span s;
+
+	return ix->forgotten_anywhere ||
+	       (ix->forgotten.count && spans_find(&ix->forgotten, start, &s, &pos) && s.start < end);
+}
+
 /* Append the fresh records, give them instances. 0, -ENOMEM, -E2BIG. */
 int records_append(struct index *ix, uint32_t *first);
 /* The record's entry as callers see it; NULL: no memory. */
@@ -111,6 +142,13 @@ uint64_t record_instance(const struct index *ix, uint32_t r);
 uint64_t record_death(const struct index *ix, uint32_t r);
 /* Some of it was taken at @time. */
 void record_taken(struct index *ix, uint32_t r, uint64_t time);
+/* No part of it lives any more. */
+void record_gone(struct index *ix, uint32_t r);
+/* Whose instance it is. */
+bool record_find(const struct index *ix, uint64_t instance, uint32_t *r);
+/* Where @blocks[@b]'s record @i keeps its death; NULL: no memory. */
+struct record_deaths *record_block_deaths(struct record_block *block);
+void record_block_free(struct record_block *block);
 void records_free(struct index *ix);
 
 /* [start, end) changed: what was there when last fetched is @was, unless an

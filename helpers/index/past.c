@@ -16,7 +16,23 @@ struct past_node {
 	uint64_t max_end, min_birth, max_death; /* of the subtree */
 };
 
+/*
+ * nodes[0] is no piece: it has the root in `r` and in `l` the list of those that wait
+ * (linked by `l`). There, for a search may move them, which changes nothing that can be
+ * seen.
+ */
+static uint32_t *root_of(const struct past *p)
+{
+	return &p->nodes[0].r;
+}
+
+static uint32_t *waiting_of(const struct past *p)
+{
+	return &p->nodes[0].l;
+}
+
 #define MAX_NODES (1u << 31)
+#define SHRINK_WORTH 4096
 
 void past_init(struct past *p, uint64_t seed)
 {
@@ -59,7 +75,7 @@ static void widen(struct past_node *n, const struct past_node *child)
 		n->max_death = child->max_death;
 }
 
-static void pull(struct past *p, uint32_t id)
+static void pull(const struct past *p, uint32_t id)
 {
 	struct past_node *n = &p->nodes[id];
 
@@ -73,7 +89,7 @@ static void pull(struct past *p, uint32_t id)
 }
 
 /* All of @t before node @key to *@a, the others to *@b. */
-static void split(struct past *p, uint32_t t, uint32_t key, uint32_t *a, uint32_t *b)
+static void split(const struct past *p, uint32_t t, uint32_t key, uint32_t *a, uint32_t *b)
 {
 	if (!t) {
 		*a = *b = 0;
@@ -89,7 +105,7 @@ static void split(struct past *p, uint32_t t, uint32_t key, uint32_t *a, uint32_
 	pull(p, t);
 }
 
-static uint32_t merge(struct past *p, uint32_t a, uint32_t b)
+static uint32_t merge(const struct past *p, uint32_t a, uint32_t b)
 {
 	if (!a || !b)
 		return a ? a : b;
@@ -103,7 +119,7 @@ static uint32_t merge(struct past *p, uint32_t a, uint32_t b)
 	return b;
 }
 
-static uint32_t insert(struct past *p, uint32_t t, uint32_t id)
+static uint32_t insert(const struct past *p, uint32_t t, uint32_t id)
 {
 	if (!t || prio(p, id) > prio(p, t)) {
 		split(p, t, id, &p->nodes[id].l, &p->nodes[id].r);
@@ -153,6 +169,21 @@ int past_reserve(struct past *p, size_t n)
 	return 0;
 }
 
+static void wait_in_list(struct past *p, uint32_t id)
+{
+	const struct piece *x = &p->nodes[id].piece;
+	struct piece *a = &p->around;
+
+	if (!*waiting_of(p))
+		*a = *x;
+	a->start = x->start < a->start ? x->start : a->start;
+	a->end = x->end > a->end ? x->end : a->end;
+	a->birth = x->birth < a->birth ? x->birth : a->birth;
+	a->death = x->death > a->death ? x->death : a->death;
+	p->nodes[id].l = *waiting_of(p);
+	*waiting_of(p) = id;
+}
+
 void past_insert(struct past *p, const struct piece *piece)
 {
 	uint32_t id = p->unused;
@@ -163,15 +194,40 @@ void past_insert(struct past *p, const struct piece *piece)
 		id = p->n++;
 	p->nodes[id].piece = *piece;
 	p->count++;
-	p->root = insert(p, p->root, id);
+	wait_in_list(p, id);
+}
+
+/* Is there nothing in the list that @box overlaps? */
+static bool passes_by(const struct past *p, const struct past_box *box)
+{
+	const struct piece *a = &p->around;
+
+	return !*waiting_of(p) || a->end <= box->start || a->start >= box->end || a->birth > box->last ||
+	       a->death <= box->first;
+}
+
+static void admit_all(const struct past *p)
+{
+	uint32_t id = *waiting_of(p), next;
+
+	for (*waiting_of(p) = 0; id; id = next) {
+		next = p->nodes[id].l;
+		*root_of(p) = insert(p, *root_of(p), id);
+	}
+}
+
+static void give_back(struct past *p, uint32_t id)
+{
+	p->nodes[id].l = p->unused;
+	p->unused = id;
+	p->count--;
 }
 
 void past_remove(struct past *p, uint32_t id)
 {
-	p->root = erase(p, p->root, id);
-	p->nodes[id].l = p->unused;
-	p->unused = id;
-	p->count--;
+	admit_all(p);
+	*root_of(p) = erase(p, *root_of(p), id);
+	give_back(p, id);
 }
 
 struct visit {
@@ -216,12 +272,88 @@ int past_each(const struct past *p, struct past_box *box, uint32_t *steps,
 {
 	const struct visit v = { p, box, steps, fn, ctx };
 
-	return visit(&v, p->root);
+	if (!p->n)
+		return 0;
+	if (!passes_by(p, box))
+		admit_all(p);
+	return visit(&v, *root_of(p));
+}
+
+struct filter {
+	bool (*fn)(void *ctx, struct piece *piece);
+	void *ctx;
+};
+
+static uint32_t filter(struct past *p, uint32_t t, const struct filter *f)
+{
+	uint32_t l, r;
+	bool stays;
+
+	if (!t)
+		return 0;
+	l = filter(p, p->nodes[t].l, f);
+	stays = f->fn(f->ctx, &p->nodes[t].piece);
+	r = filter(p, p->nodes[t].r, f);
+	if (!stays) {
+		give_back(p, t);
+		return merge(p, l, r);
+	}
+	p->nodes[t].l = l;
+	p->nodes[t].r = r;
+	pull(p, t);
+	return t;
+}
+
+static bool move_to(void *ctx, struct piece *piece)
+{
+	past_insert(ctx, piece);
+	return true;
+}
+
+static void filter_all(struct past *p, const struct filter *f)
+{
+	uint32_t id = *waiting_of(p), next;
+
+	*root_of(p) = filter(p, *root_of(p), f);
+	for (*waiting_of(p) = 0; id; id = next) {
+		next = p->nodes[id].l;
+		if (f->fn(f->ctx, &p->nodes[id].piece))
+			wait_in_list(p, id);
+		else
+			give_back(p, id);
+	}
+}
+
+/* Most of the nodes are not in use: have the others in an array of their size. */
+static void shrink(struct past *p)
+{
+	struct past small;
+	const struct filter f = { move_to, &small };
+
+	past_init(&small, p->seed);
+	if (past_reserve(&small, p->count))
+		return;
+	filter_all(p, &f);
+	free(p->nodes);
+	*p = small;
+}
+
+void past_filter(struct past *p, bool (*fn)(void *ctx, struct piece *piece), void *ctx)
+{
+	const struct filter f = { fn, ctx };
+
+	if (!p->n)
+		return;
+	filter_all(p, &f);
+	if (p->cap / 4 > p->count + SHRINK_WORTH)
+		shrink(p);
 }
 
 uint64_t past_latest(const struct past *p)
 {
-	return p->root ? p->nodes[p->root].max_death : 0;
+	uint64_t latest = p->n && *root_of(p) ? p->nodes[*root_of(p)].max_death : 0;
+
+	return p->n && *waiting_of(p) && p->around.death > latest ? p->around.death : latest;
 }
 
 uint64_t past_bytes(const struct past *p)

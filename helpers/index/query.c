@@ -111,6 +111,13 @@ static enum index_answer point(const struct index *ix, uint64_t addr, uint64_t f
 	*several |= seen.n > 1;
 	if (seen.n && seen.cover == last - first + 1)
 		return INDEX_FOUND;
+	/* Rule 10. */
+	if (is_forgotten(ix, addr, addr + 1)) {
+		if (first < ix->forgot_until)
+			return INDEX_FORGOTTEN;
+		if (ix->gaps)
+			return seen.n ? INDEX_REPLACED : INDEX_NOTHING;
+	}
 	/* Rule 8. */
 	if (!seen.n || seen.oldest_birth > first) {
 		bool any = first_ever(ix, addr, steps, &oldest);
@@ -204,6 +211,8 @@ enum index_answer index_over(const struct index *ix, uint64_t start, uint64_t en
 	while (a < end) {
 		enum index_answer here = point(ix, a, first, last, true, &steps, &rec, several);
 
+		if (here == INDEX_FORGOTTEN)
+			return hand_out(ix, here, 0, out);
 		if (a == start) {
 			answer = here;
 			one = rec;
@@ -224,23 +233,9 @@ enum index_answer index_over(const struct index *ix, uint64_t start, uint64_t en
 
 const struct index_entry *index_instance(const struct index *ix, uint64_t instance)
 {
-	uint32_t lo = 0, hi = (ix->n_records + RECORDS_BLOCK - 1) >> RECORDS_SHIFT;
-	uint64_t i;
+	uint32_t r;
 
-	while (lo < hi) {
-		uint32_t mid = lo + (hi - lo) / 2;
-
-		if (ix->blocks[mid]->first_instance <= instance)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	if (!lo)
-		return NULL;
-	i = instance - ix->blocks[lo - 1]->first_instance;
-	if (i >= RECORDS_BLOCK || i >= ix->n_records - ((lo - 1) << RECORDS_SHIFT))
-		return NULL;
-	return record_view(ix, ((lo - 1) << RECORDS_SHIFT) + (uint32_t)i);
+	return record_find(ix, instance, &r) ? record_view(ix, r) : NULL;
 }
 
 void index_stats(const struct index *ix, struct index_stats *out)
@@ -250,7 +245,7 @@ void index_stats(const struct index *ix, struct index_stats *out)
 	*out = ix->stats;
 	out->bytes = sizeof(*ix) + strings_bytes(&ix->strings) + abouts_bytes(&ix->abouts) +
 		     ix->cap_chains * sizeof(*ix->chains) + spans_bytes(&ix->alive) +
-		     spans_bytes(&ix->dirty) + past_bytes(&ix->past) +
+		     spans_bytes(&ix->dirty) + spans_bytes(&ix->forgotten) + past_bytes(&ix->past) +
 		     blocks * (uint64_t)sizeof(struct record_block) +
 		     ix->cap_blocks * sizeof(*ix->blocks) + ix->cap_fresh * sizeof(*ix->fresh) +
 		     ix->n_clamp * sizeof(*ix->clamp);
@@ -258,7 +253,9 @@ void index_stats(const struct index *ix, struct index_stats *out)
 		struct index_entry **views = ix->blocks[b]->views;
 
 		if (ix->blocks[b]->deaths)
-			out->bytes += RECORDS_BLOCK * sizeof(*ix->blocks[b]->deaths);
+			out->bytes += sizeof(*ix->blocks[b]->deaths);
+		if (ix->blocks[b]->instances)
+			out->bytes += RECORDS_BLOCK * sizeof(*ix->blocks[b]->instances);
 		for (uint32_t i = 0; views && i < RECORDS_BLOCK; i++)
 			out->bytes += sizeof(*views) + (views[i] ? sizeof(**views) : 0);
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Records: one an instance, in blocks that never move. What callers get to see
- * of one is made when they first ask and kept.
+ * Records: one an instance, in blocks that stay until index_forget(). What callers
+ * get to see of one is made when they first ask and kept.
  */
 #include "index/internal.h"
 
@@ -27,6 +27,7 @@ static int add_block(struct index *ix)
 	if (!ix->blocks[n])
 		return -ENOMEM;
 	ix->blocks[n]->views = NULL;
+	ix->blocks[n]->instances = NULL;
 	ix->blocks[n]->deaths = NULL;
 	ix->blocks[n]->first_instance = *ix->next_instance;
 	*ix->next_instance += RECORDS_BLOCK;
@@ -48,6 +49,7 @@ int records_append(struct index *ix, uint32_t *first)
 		}
 		if (ix->fresh[i].birth > ix->latest)
 			ix->latest = ix->fresh[i].birth;
+		ix->inexact |= !ix->fresh[i].exact;
 		*record_at(ix, ix->n_records++) = ix->fresh[i];
 	}
 	ix->stats.instances += ix->n_fresh;
@@ -56,14 +58,40 @@ int records_append(struct index *ix, uint32_t *first)
 
 uint64_t record_instance(const struct index *ix, uint32_t r)
 {
-	return ix->blocks[r >> RECORDS_SHIFT]->first_instance + (r & (RECORDS_BLOCK - 1));
+	const struct record_block *block = ix->blocks[r >> RECORDS_SHIFT];
+	uint32_t i = r & (RECORDS_BLOCK - 1);
+
+	return block->instances ? block->instances[i] : block->first_instance + i;
+}
+
+bool record_find(const struct index *ix, uint64_t instance, uint32_t *r)
+{
+	uint32_t lo = 0, hi = ix->n_records;
+
+	while (lo < hi) {
+		uint32_t mid = lo + (hi - lo) / 2;
+
+		if (record_instance(ix, mid) < instance)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	*r = lo;
+	return lo < ix->n_records && record_instance(ix, lo) == instance;
+}
+
+struct record_deaths *record_block_deaths(struct record_block *block)
+{
+	if (!block->deaths)
+		block->deaths = calloc(1, sizeof(*block->deaths));
+	return block->deaths;
 }
 
 uint64_t record_death(const struct index *ix, uint32_t r)
 {
-	const uint64_t *deaths = ix->blocks[r >> RECORDS_SHIFT]->deaths;
+	const struct record_deaths *deaths = ix->blocks[r >> RECORDS_SHIFT]->deaths;
 	const struct record *rec = record_at(ix, r);
-	uint64_t death = deaths ? deaths[r & (RECORDS_BLOCK - 1)] : 0;
+	uint64_t death = deaths ? deaths->at[r & (RECORDS_BLOCK - 1)] : 0;
 
 	if (!rec->taken)
 		return INDEX_ALIVE;
@@ -112,30 +140,43 @@ const struct index_entry *record_view(const struct index *ix, uint32_t r)
 void record_taken(struct index *ix, uint32_t r, uint64_t time)
 {
 	struct record_block *block = ix->blocks[r >> RECORDS_SHIFT];
+	struct record_deaths *deaths;
 	struct index_entry *view;
 
 	if (time >= record_death(ix, r))
 		return;
 	record_at(ix, r)->taken = 1;
-	if (!block->deaths)
-		block->deaths = calloc(RECORDS_BLOCK, sizeof(*block->deaths));
-	if (block->deaths)
-		block->deaths[r & (RECORDS_BLOCK - 1)] = time;
+	deaths = record_block_deaths(block);
+	if (deaths)
+		deaths->at[r & (RECORDS_BLOCK - 1)] = time;
 	view = block->views ? block->views[r & (RECORDS_BLOCK - 1)] : NULL;
 	if (view)
 		view->death = record_death(ix, r);
+}
+
+void record_gone(struct index *ix, uint32_t r)
+{
+	struct record_deaths *deaths = ix->blocks[r >> RECORDS_SHIFT]->deaths;
+
+	if (deaths)
+		deaths->learned[r & (RECORDS_BLOCK - 1)] = (uint32_t)(ix->now >> LEARNED_SHIFT) + 1;
+}
+
+void record_block_free(struct record_block *block)
+{
+	for (uint32_t i = 0; block->views && i < RECORDS_BLOCK; i++)
+		free(block->views[i]);
+	free(block->views);
+	free(block->deaths);
+	free(block->instances);
+	free(block);
 }
 
 void records_free(struct index *ix)
 {
 	uint32_t n = (ix->n_records + RECORDS_BLOCK - 1) >> RECORDS_SHIFT;
 
-	for (uint32_t b = 0; b < n; b++) {
-		for (uint32_t i = 0; ix->blocks[b]->views && i < RECORDS_BLOCK; i++)
-			free(ix->blocks[b]->views[i]);
-		free(ix->blocks[b]->views);
-		free(ix->blocks[b]->deaths);
-		free(ix->blocks[b]);
-	}
+	for (uint32_t b = 0; b < n; b++)
+		record_block_free(ix->blocks[b]);
 	free(ix->blocks);
 }

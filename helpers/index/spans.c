@@ -265,6 +265,13 @@ void spans_erase(struct spans *sp, struct spans_pos pos)
 	remove_chunk(sp, pos.chunk + 1);
 }
 
+void spans_renumber(struct spans *sp, const uint32_t *number)
+{
+	for (size_t i = 0; i < sp->n; i++)
+		for (uint32_t j = 0; j < sp->chunks[i]->n; j++)
+			sp->chunks[i]->cell[j].val = number[sp->chunks[i]->cell[j].val];
+}
+
 uint64_t spans_bytes(const struct spans *sp)
 {
 	uint64_t bytes = sp->cap * (sizeof(*sp->chunks) + sizeof(*sp->first));

@@ -45,6 +45,8 @@ bool spans_before(const struct spans *sp, uint64_t addr, struct span *out, struc
 /* Change the bounds of the span at @pos; must not pass its neighbours. */
 void spans_set(struct spans *sp, struct spans_pos pos, uint64_t start, uint64_t end);
 void spans_erase(struct spans *sp, struct spans_pos pos);
+/* Every value becomes @number[value]. */
+void spans_renumber(struct spans *sp, const uint32_t *number);
 uint64_t spans_bytes(const struct spans *sp);
 
 #endif

@@ -192,8 +192,14 @@ static void name_over(struct at *at, const struct index_entry *was, uint64_t ins
 	struct index_entry one;
 	bool several;
 
-	if (index_over(at->s->index, was->start, was->end, at->head->first, at->head->last, &e,
-		       &several) != INDEX_FOUND) {
+	switch (index_over(at->s->index, was->start, was->end, at->head->first, at->head->last, &e,
+			   &several)) {
+	case INDEX_FOUND:
+		break;
+	case INDEX_FORGOTTEN:
+		unnamed(at, was->start, USTACK_REASON_LOST);
+		return;
+	default:
 		unnamed(at, was->start, USTACK_REASON_REPLACED);
 		return;
 	}
@@ -209,6 +215,10 @@ static void name_instance(struct at *at, uint64_t instance)
 {
 	const struct index_entry *e = at->s ? index_instance(at->s->index, instance) : NULL;
 
+	if (!e && at->s && index_forgot(at->s->index, instance)) {
+		unnamed(at, instance, USTACK_REASON_LOST);
+		return;
+	}
 	if (!e) {
 		/* No such number was ever given out: an address out of a walk
 		 * through garbage that happens to read as a token. */
@@ -328,6 +338,9 @@ static void name_address(struct at *at, uint64_t address, bool leaf)
 		return;
 	case INDEX_REPLACED:
 		unnamed(at, address, USTACK_REASON_REPLACED);
+		return;
+	case INDEX_FORGOTTEN:
+		unnamed(at, address, USTACK_REASON_LOST);
 		return;
 	case INDEX_NOTHING:
 		break;
