@@ -17,6 +17,14 @@
  * stack then finds at most the new program's first address, in the old space.
  *
  * Raw tracepoints: they need no tracefs and no id, and see the task itself.
+ *
+ * A fourth program tells that a process is about to map something: its notes, a
+ * library, room for code. It is asked for one process at a time, and for once: user
+ * space puts the tgid into a map, the program takes it out again as it tells. So a
+ * process that nobody asked about costs a look into a small hash (and wakes nobody),
+ * and one that maps all the time tells as often as user space wants to hear it. The
+ * kernel looks for a free place (vm_unmapped_area) for most of what is mapped; memory
+ * at an address that the process chose is not told of.
  */
 #define USTACK_MAPS_NOT_PINNED
 #include "bpf/maps.bpf.h"
@@ -58,6 +66,29 @@ static __always_inline void end_space(__u32 tgid, __u32 type)
 		if (n)
 			__sync_fetch_and_add(n, 1);
 	}
+}
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, USTACK_MAX_PROCS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, __u32);
+} life_watched SEC(".maps");
+
+SEC("raw_tp/vm_unmapped_area") int life_map(void *ctx)
+{
+	struct ustack_event event = { .type = USTACK_EVENT_MAPPED };
+
+	(void)ctx;
+	event.tgid = bpf_get_current_pid_tgid() >> 32;
+	if (!bpf_map_lookup_elem(&life_watched, &event.tgid))
+		return 0;
+	event.time = bpf_ktime_get_ns();
+	/* Without room it is told the next time. */
+	if (!bpf_ringbuf_output(&ustack_events, &event, sizeof(event), 0))
+		bpf_map_delete_elem(&life_watched, &event.tgid);
+	return 0;
 }
 
 SEC("raw_tp/sched_process_exec") int life_exec(struct bpf_raw_tracepoint_args *ctx)

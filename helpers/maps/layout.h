@@ -206,6 +206,7 @@ enum ustack_event_type {
 	USTACK_EVENT_END = 2,   /* exit, or its tgid was given to another */
 	USTACK_EVENT_LATE = 3,  /* its notes have gone on from what the runs hold */
 	USTACK_EVENT_EXEC = 4,  /* an end, too: the process goes on with another image */
+	USTACK_EVENT_MAPPED = 5, /* maps something, as life_watch() wants to be told; no space */
 };
 
 struct ustack_event {

@@ -3,6 +3,7 @@
  * Loading and attaching the programs of life.bpf.c over the maps we have. They
  * need the kernel's BTF (to find three fields) and raw tracepoints (no tracefs).
  */
+#include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -56,10 +57,13 @@ int life_start(const struct maps *m, struct life **out, const char **why)
 	err = life_bpf__load(l->skel);
 	if (err)
 		goto fail;
+	bpf_program__set_autoattach(l->skel->progs.life_map, false);
 	*why = "attaching to the tracepoints sched_process_exec, _exit and _fork";
 	err = life_bpf__attach(l->skel);
 	if (err)
 		goto fail;
+	/* Its tracepoint is no promise of the kernel's: see life_watches(). */
+	l->skel->links.life_map = bpf_program__attach(l->skel->progs.life_map);
 	*out = l;
 	return 0;
 fail:
@@ -73,4 +77,21 @@ void life_stop(struct life *l)
 		return;
 	life_bpf__destroy(l->skel);
 	free(l);
+}
+
+bool life_watches(const struct life *l)
+{
+	return l->skel->links.life_map;
+}
+
+int life_watch(struct life *l, uint32_t tgid)
+{
+	uint32_t one = 1;
+
+	return bpf_map_update_elem(bpf_map__fd(l->skel->maps.life_watched), &tgid, &one, BPF_ANY);
+}
+
+void life_unwatch(struct life *l, uint32_t tgid)
+{
+	bpf_map_delete_elem(bpf_map__fd(l->skel->maps.life_watched), &tgid);
 }

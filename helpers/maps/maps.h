@@ -90,6 +90,12 @@ int maps_read_counts(const struct maps *m, uint64_t counts[USTACK_COUNT_MAX]);
 struct life;
 int life_start(const struct maps *m, struct life **out, const char **why);
 void life_stop(struct life *l);
+/* Can it tell that a process maps something? It needs the tracepoint vm_unmapped_area. */
+bool life_watches(const struct life *l);
+/* Tell of the next thing that @tgid maps, once: USTACK_EVENT_MAPPED, just before it is
+ * there. 0 or negative errno. */
+int life_watch(struct life *l, uint32_t tgid);
+void life_unwatch(struct life *l, uint32_t tgid);
 
 /* Ring buffer of struct ustack_event. */
 struct events;

@@ -3,7 +3,7 @@
  * See follow.h. What happens to a space, in order:
  *
  *   first sight   mappings are read, notes looked for
- *   looking       both again after 50 ms, 100 ms, ... 2 s: a runtime opens its
+ *   looking       both again when something says so (wake.c): a runtime opens its
  *                 file when its JIT first runs, and maps libraries and room for
  *                 code all its life; after its end they can't be read any more
  *   found         drained at once, then at each write to the file; ustack notes are
@@ -36,13 +36,9 @@
 #include "processes/follow_internal.h"
 #include "processes/times.h"
 
-#define LOOK_FIRST_NS (50ull * 1000 * 1000)
-#define LOOK_MAX_NS (2000ull * 1000 * 1000)
 #define POLL_NS (4ull * 1000 * 1000)
 #define POLL_MOST_NS (256ull * 1000 * 1000)
-#define NEVER UINT64_MAX
-#define CHURN_NS (2000ull * 1000 * 1000)
-#define ROUND_PAGES 65536
+#define NEVER FOLLOW_NEVER
 #define ROUND_EVENTS 1024
 #define FIRST_PID_NAMESPACE 0xEFFFFFFCu /* PROC_PID_INIT_INO, include/linux/proc_ns.h */
 /* Notes are read for so long before something is printed, or once a process has
@@ -66,85 +62,6 @@ void follow_tell(struct follow *f, int level, const char *fmt, ...)
 const char *follow_who(const struct space *s)
 {
 	return s->process && s->process->comm[0] ? s->process->comm : "process";
-}
-
-/* ---- publishing ---------------------------------------------------------- */
-
-static void clamp(struct space *s)
-{
-	const struct process *p = s->process;
-	struct index_range *ranges;
-	size_t n = 0;
-
-	ranges = calloc(p->n_maps + 1, sizeof(*ranges));
-	if (!ranges)
-		return;
-	for (size_t i = 0; i < p->n_maps; i++) {
-		if (!p->maps[i].exec || mapping_is_file(&p->maps[i]))
-			continue;
-		ranges[n].start = p->maps[i].start;
-		ranges[n++].end = p->maps[i].end;
-	}
-	index_clamp(s->index, ranges, n);
-	free(ranges);
-}
-
-/* Has code been replaced lately, by notes that only have times? */
-static bool is_churning(struct space *s, bool reused)
-{
-	uint64_t now = times_now();
-
-	if (reused)
-		s->reused_at = now;
-	return !s->counts && s->reused_at && now - s->reused_at < CHURN_NS && sources_have_times(s);
-}
-
-/* The runs hold all that was read: let probes know how much that is. True if a
- * process has counters, or had some. */
-static bool publish_counters(struct follow *f, struct space *s)
-{
-	struct ustack_counters seen;
-	uint64_t address;
-
-	sources_counters(s, &address, &seen);
-	if (!address && !s->counts)
-		return false;
-	s->counts = address;
-	maps_set_counters(f->opts.maps, s->id, address, seen);
-	return true;
-}
-
-void follow_publish(struct follow *f, struct space *s)
-{
-	uint64_t cells[USTACK_RUN_MAX_ENTRIES], page;
-	bool any = false, reused = false, page_reused, all = false;
-	size_t n;
-
-	if (!f->opts.maps || s->ended)
-		return;
-	/* A note may claim terabytes of a process that maps as much: what is done
-	 * for one process in a round, and beyond what the maps hold, is bounded.
-	 * The rest is named when printed. */
-	if (s->no_room >= ROUND_PAGES) {
-		maps_drop_space(f->opts.maps, s->id); /* nothing stale may stay */
-		return;
-	}
-	for (unsigned pages = 0; pages < ROUND_PAGES; pages++) {
-		all = !index_next_dirty(s->index, &page, cells, &n, &page_reused);
-		if (all)
-			break;
-		/* The maps count it too. */
-		if (maps_stage(f->opts.maps, s->id, page, cells, n) < 0)
-			s->no_room++;
-		any = true;
-		reused |= page_reused;
-	}
-	if (all && !s->behind)
-		any |= publish_counters(f, s);
-	if (any)
-		maps_set_churning(f->opts.maps, s->id, is_churning(s, reused));
-	if (any)
-		maps_commit(f->opts.maps, s->id, reused);
 }
 
 /* ---- looking --------------------------------------------------------------- */
@@ -200,12 +117,9 @@ static bool read_for(struct follow *f, struct space *s, uint64_t ns, bool final)
  * files that inotify says nothing of. */
 static bool look_again(struct follow *f, struct space *s)
 {
-	uint64_t now = times_now();
-
-	if (s->ended || now < s->next_look)
+	if (!wakes_due(s, times_now()))
 		return false;
-	s->next_look = now + s->look_wait;
-	s->look_wait = s->look_wait * 2 < LOOK_MAX_NS ? s->look_wait * 2 : LOOK_MAX_NS;
+	wakes_arm(f, s);
 	follow_refresh(f, s);
 	sources_look(f, s);
 	s->missed_end = s->process && process_alive(s->process) ? 0 : s->missed_end + 1;
@@ -241,6 +155,11 @@ static struct space *find_space(struct follow *f, uint64_t id)
 	return s;
 }
 
+struct space *follow_lives(struct follow *f, pid_t pid)
+{
+	return *bucket_of(f, pid);
+}
+
 static void leave_living(struct follow *f, struct space *s)
 {
 	struct space **at = &f->living;
@@ -253,6 +172,7 @@ static void leave_living(struct follow *f, struct space *s)
 
 static void free_space(struct follow *f, struct space *s)
 {
+	wakes_end(f, s);
 	sources_close(f, s);
 	index_free(s->index);
 	index_free(s->beneath);
@@ -291,75 +211,11 @@ static struct process *read_life(struct follow *f, uint64_t id)
 	return NULL;
 }
 
-static struct space *new_space(struct follow *f, uint64_t id)
-{
-	struct space *s = calloc(1, sizeof(*s));
-
-	if (!s)
-		return NULL;
-	s->id = id;
-	s->pid = (pid_t)USTACK_SPACE_TGID(id);
-	s->look_wait = LOOK_FIRST_NS;
-	s->next_poll = NEVER;
-	s->not_before = last_end(f, s->pid);
-	s->index = index_new(&f->next_instance);
-	s->notes_path = calloc(1, 1);
-	if (!s->index || !s->notes_path) {
-		free_space(f, s);
-		return NULL;
-	}
-	s->process = read_life(f, id);
-	if (f->off && !(s->process && follow_given_for(f, s->process)))
-		s->notes = SPACE_NOTES_OFF;
-	if (!s->process) {
-		f->stats.unreadable++;
-	} else {
-		clamp(s);
-		if (f->opts.seen)
-			f->opts.seen(f->opts.ctx, s->process);
-	}
-	s->next = *bucket_of(f, s->pid);
-	*bucket_of(f, s->pid) = s;
-	s->next_living = f->living;
-	f->living = s;
-	s->next_look = times_now() + s->look_wait;
-	sources_look(f, s);
-	read_notes(f, s);
-	plan_poll(s, times_now(), true);
-	return s;
-}
-
-/* Something is to be done that no event tells of. */
-static void wake(struct follow *f)
-{
-	eventfd_write(f->wake_fd, 1);
-}
-
-struct space *follow_space(struct follow *f, uint64_t id)
-{
-	struct space *s;
-
-	if (!id)
-		return NULL;
-	s = find_space(f, id);
-	if (!s && f->events) {
-		/* The end of the life before it may be among them. */
-		events_drain(f->events);
-		s = find_space(f, id);
-	}
-	if (s)
-		return s;
-	s = new_space(f, id);
-	if (f->running)
-		wake(f); /* it may be waiting for nothing in particular */
-	return s;
-}
-
 bool follow_refresh(struct follow *f, struct space *s)
 {
 	if (!s->process || s->ended || process_refresh(s->process) < 0)
 		return false;
-	clamp(s);
+	follow_clamp(s);
 	if (s->notes != SPACE_NOTES_OFF)
 		sources_look_at_sections(f, s);
 	if (f->opts.seen)
@@ -373,6 +229,9 @@ void follow_catch_up(struct follow *f, struct space *s)
 		return;
 	if (f->events)
 		events_drain(f->events);
+	/* What nobody told of is found by whoever wants to print it. */
+	if (s->told || times_now() - s->looked >= FOLLOW_LOOK_MOST_NS)
+		s->next_look = 0;
 	look_again(f, s);
 	if (!read_for(f, s, CATCH_UP_NS, false))
 		follow_tell(f, 0, "%s[%d]: notes are written faster than they are read; frames "
@@ -408,6 +267,7 @@ static void end_space(struct follow *f, struct space *s, uint64_t time)
 			    "is not read", follow_who(s), s->pid, LAST_READ_NS / 1000000000);
 	}
 	sources_close(f, s);
+	wakes_end(f, s);
 	s->ended = true;
 	s->ended_at = time;
 	if (s->process)
@@ -415,6 +275,99 @@ static void end_space(struct follow *f, struct space *s, uint64_t time)
 	if (f->opts.maps)
 		maps_drop_space(f->opts.maps, s->id);
 	leave_living(f, s);
+}
+
+/* When the probe saw the space first; its number has the lower bits of that. */
+static uint64_t first_seen(uint64_t id)
+{
+	const uint64_t mask = (1ull << USTACK_SPACE_TIME_BITS) - 1;
+	uint64_t now = times_now();
+
+	return now - ((((now >> 10) - id) & mask) << 10);
+}
+
+/* Their ends were not told of, or not yet: no two lives of a pid go on at once. */
+static void end_earlier_lives(struct follow *f, const struct space *s)
+{
+	uint64_t going_on = f->opts.maps ? maps_proc_space(f->opts.maps, (uint32_t)s->pid) : 0;
+
+	for (struct space *old = follow_lives(f, s->pid); old && going_on == s->id; old = old->next) {
+		if (old->pid != s->pid || old->ended || old->id == s->id)
+			continue;
+		forget_other_image(f, old);
+		end_space(f, old, first_seen(s->id));
+	}
+}
+
+static struct space *new_space(struct follow *f, uint64_t id)
+{
+	struct space *s = calloc(1, sizeof(*s));
+	bool over;
+
+	if (!s)
+		return NULL;
+	s->id = id;
+	s->pid = (pid_t)USTACK_SPACE_TGID(id);
+	s->end_fd = s->dir_watch = s->map_watch = -1;
+	s->next_poll = NEVER;
+	s->not_before = last_end(f, s->pid);
+	s->index = index_new(&f->next_instance);
+	s->notes_path = calloc(1, 1);
+	if (!s->index || !s->notes_path) {
+		free_space(f, s);
+		return NULL;
+	}
+	over = !wakes_begin(f, s);
+	s->process = read_life(f, id);
+	if (f->off && !(s->process && follow_given_for(f, s->process)))
+		s->notes = SPACE_NOTES_OFF;
+	if (!s->process) {
+		f->stats.unreadable++;
+	} else {
+		follow_clamp(s);
+		if (f->opts.seen)
+			f->opts.seen(f->opts.ctx, s->process);
+	}
+	s->next = *bucket_of(f, s->pid);
+	*bucket_of(f, s->pid) = s;
+	s->next_living = f->living;
+	f->living = s;
+	sources_look(f, s);
+	read_notes(f, s);
+	plan_poll(s, times_now(), true);
+	end_earlier_lives(f, s);
+	if (over) {
+		if (f->opts.maps)
+			maps_forget_proc(f->opts.maps, (uint32_t)s->pid, id);
+		end_space(f, s, times_now());
+	}
+	return s;
+}
+
+/* Something is to be done that no event tells of. */
+static void wake(struct follow *f)
+{
+	eventfd_write(f->wake_fd, 1);
+}
+
+struct space *follow_space(struct follow *f, uint64_t id)
+{
+	struct space *s;
+
+	if (!id)
+		return NULL;
+	s = find_space(f, id);
+	if (!s && f->events) {
+		/* The end of the life before it may be among them. */
+		events_drain(f->events);
+		s = find_space(f, id);
+	}
+	if (s)
+		return s;
+	s = new_space(f, id);
+	if (f->running)
+		wake(f); /* it may be waiting for nothing in particular */
+	return s;
 }
 
 /* ---- the thread ---------------------------------------------------------- */
@@ -437,6 +390,8 @@ static int on_event(void *ctx, const struct ustack_event *e)
 		s = find_space(f, e->space);
 		if (s && !s->ended)
 			read_notes(f, s);
+	} else if (e->type == USTACK_EVENT_MAPPED) {
+		wakes_on_mapped(f, (pid_t)e->tgid);
 	}
 	/* A fork storm makes events faster than they are handled; libbpf would
 	 * go on for ever. The rest is for the next round. */
@@ -479,7 +434,7 @@ static void on_timer(struct follow *f)
 /* Milliseconds until some process is to be looked at again; -1: there is none. */
 static int until_next(struct follow *f)
 {
-	uint64_t now = times_now(), next = NEVER;
+	uint64_t next = wakes_on_timer(f), now = times_now();
 
 	for (struct space *s = f->living; s; s = s->next_living) {
 		if (s->behind)
@@ -494,6 +449,19 @@ static int until_next(struct follow *f)
 	return next > now ? (int)((next - now) / 1000000) + 1 : 1;
 }
 
+/* A process ended: as a rule the probes' events have told already. */
+static void on_end(struct follow *f, int fd)
+{
+	struct space *s;
+
+	events_drain(f->events);
+	s = wakes_on_end(f, fd);
+	if (!s)
+		return;
+	maps_forget_proc(f->opts.maps, (uint32_t)s->pid, s->id);
+	end_space(f, s, times_now());
+}
+
 static bool is_stopped(struct follow *f)
 {
 	eventfd_t times;
@@ -505,12 +473,12 @@ static bool is_stopped(struct follow *f)
 static void *follow_thread(void *arg)
 {
 	struct follow *f = arg;
-	struct epoll_event ready[4];
+	struct epoll_event ready[64];
 	int wait = 0; /* there may be processes already */
 	bool stop = false;
 
 	while (!stop) {
-		int n = epoll_wait(f->epoll_fd, ready, 4, wait);
+		int n = epoll_wait(f->epoll_fd, ready, 64, wait);
 
 		if (n < 0 && errno != EINTR)
 			break;
@@ -520,8 +488,12 @@ static void *follow_thread(void *arg)
 				stop = is_stopped(f);
 			else if (ready[i].data.fd == f->inotify_fd)
 				read_watches(f);
-			else
+			else if (ready[i].data.fd == f->dirs_fd)
+				wakes_on_dirs(f);
+			else if (ready[i].data.fd == events_fd(f->events))
 				events_drain(f->events);
+			else
+				on_end(f, ready[i].data.fd);
 		}
 		/* A burst of events must not put the timer off. */
 		wait = until_next(f);
@@ -603,6 +575,9 @@ int follow_start(struct follow *f, const char **why)
 	if ((err = wait_for(f, f->wake_fd)) || (err = wait_for(f, f->inotify_fd)) ||
 	    (err = wait_for(f, events_fd(f->events))))
 		return err;
+	if (!life_watches(f->life))
+		follow_tell(f, 0, "no tracepoint vm_unmapped_area: processes are looked at every "
+			    "other second for what they have mapped");
 	/* Signals are the caller's: one that this thread took would interrupt no
 	 * system call of his. */
 	sigfillset(&all);
@@ -662,8 +637,9 @@ int follow_new(const struct follow_opts *opts, struct follow **out)
 	f->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	f->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	f->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	if (f->epoll_fd < 0 || f->wake_fd < 0 || f->inotify_fd < 0) {
-		err = -errno;
+	f->dirs_fd = -1;
+	err = f->epoll_fd < 0 || f->wake_fd < 0 || f->inotify_fd < 0 ? -errno : wakes_open(f);
+	if (err < 0) {
 		follow_free(f);
 		return err;
 	}
@@ -686,6 +662,7 @@ void follow_free(struct follow *f)
 	follow_stop(f);
 	events_close(f->events);
 	life_stop(f->life);
+	f->life = NULL;
 	for (size_t i = 0; i < BUCKETS; i++) {
 		while ((s = f->bucket[i])) {
 			f->bucket[i] = s->next;
@@ -701,6 +678,7 @@ void follow_free(struct follow *f)
 	close_fd(f->epoll_fd);
 	close_fd(f->wake_fd);
 	close_fd(f->inotify_fd);
+	wakes_close(f);
 	pthread_mutex_destroy(&f->lock);
 	free(f);
 }

@@ -5,8 +5,8 @@
  * them as they grow, and publish them.
  *
  * A thread waits for the probes' events (first sight, end), for writes to the
- * notes files (inotify) and for a slow timer that catches what inotify can't
- * see; it holds the lock while it works. Everyone else who looks into a space
+ * notes files (inotify) and for what wakes it (wake.c); when nothing happens, it
+ * sleeps. It holds the lock while it works. Everyone else who looks into a space
  * takes the lock too.
  */
 #ifndef USTACK_PROCESSES_FOLLOW_H
@@ -51,8 +51,13 @@ struct space {
 	bool went_on;       /* a file of notes told of its successor: look for it */
 	uint64_t not_before; /* CLOCK_MONOTONIC ns: an older file is another life's */
 	uint64_t ended_at;  /* CLOCK_MONOTONIC ns */
-	uint64_t next_look; /* CLOCK_MONOTONIC ns: when to look for notes again */
-	uint64_t look_wait;
+	/* wake.c */
+	uint64_t next_look; /* CLOCK_MONOTONIC ns: when to look at the process again; NEVER */
+	uint64_t look_wait, looked;
+	bool told;          /* something has happened since the last look */
+	bool unwatched;     /* no more watches to be had: look all the time */
+	int end_fd;         /* pidfd; -1: none */
+	int dir_watch, map_watch; /* inotify, of follow's dirs_fd; -1: none */
 	uint32_t no_room;   /* pages that found no room in the maps */
 	uint64_t next_poll; /* CLOCK_MONOTONIC ns: when to look at its counters; NEVER */
 	uint64_t poll_wait;

@@ -12,6 +12,8 @@
 #include "processes/note_files.h"
 
 #define BUCKETS 4096
+#define FOLLOW_NEVER UINT64_MAX
+#define FOLLOW_LOOK_MOST_NS (2000ull * 1000 * 1000)
 /* The end of a life is known exactly; file times lag by a tick of the kernel's. */
 #define END_SLACK_NS (20ll * 1000 * 1000)
 
@@ -65,14 +67,47 @@ struct follow {
 	struct life *life;
 	struct events *events;
 	struct no_sections no_sections;
+
+	/* wake.c */
+	int dirs_fd;             /* inotify of folders and files that are waited for */
+	struct awaited *awaited;
+	uint64_t dirs_pause;     /* CLOCK_MONOTONIC ns: when to listen to it again; NEVER: we do */
 };
 
 __attribute__((format(printf, 3, 4)))
 void follow_tell(struct follow *f, int level, const char *fmt, ...);
 const char *follow_who(const struct space *s);
+/* All lives of this pid, and of others: a list by `next`, the latest first. */
+struct space *follow_lives(struct follow *f, pid_t pid);
 struct given *follow_given_for(struct follow *f, const struct process *p);
+/* ---- publishing.c ---- */
+
+/* Code is where the process's memory may be executed and is no file's. */
+void follow_clamp(struct space *s);
 /* Bring the kernel's maps up to date with the space's index. */
 void follow_publish(struct follow *f, struct space *s);
+
+/* ---- wake.c: when a space is worth a look ---- */
+
+int wakes_open(struct follow *f);
+void wakes_close(struct follow *f);
+/* Before anything is read of it. False: there is no process of that pid. */
+bool wakes_begin(struct follow *f, struct space *s);
+void wakes_end(struct follow *f, struct space *s);
+/* Is it time to look? If so: wakes_arm(), then look; it sets the time of the next look. */
+bool wakes_due(struct space *s, uint64_t now);
+void wakes_arm(struct follow *f, struct space *s);
+/* Process @pid is about to map something. */
+void wakes_on_mapped(struct follow *f, pid_t pid);
+/* dirs_fd has something to read. */
+void wakes_on_dirs(struct follow *f);
+/* @fd was not opened by anybody else: the process ended whose end it tells. The space,
+ * if its end is not known yet; else NULL. */
+struct space *wakes_on_end(struct follow *f, int fd);
+/* To be called now and then; when the next time is (CLOCK_MONOTONIC ns, or NEVER). */
+uint64_t wakes_on_timer(struct follow *f);
+
+/* ---- sources.c ---- */
 
 /* Look for notes of the space that are not read yet; begin to read them. */
 void sources_look(struct follow *f, struct space *s);

@@ -116,6 +116,15 @@ TEST_F(FollowTest, AFileThatComesLaterIsFound)
 	EXPECT_EQ("first", name_at(0x1000));
 }
 
+/* Where the kernel tells of nothing, as in a tracer without BPF programs of ours. */
+TEST_F(FollowTest, AProcessThatNobodyTellsOfIsLookedAtAllTheTime)
+{
+	for (int i = 0; i < 3; i++) {
+		catch_up();
+		EXPECT_LE(space()->next_look, now_ns() + 2000ull * 1000 * 1000);
+	}
+}
+
 TEST_F(FollowTest, AFileWithoutContentIsWaitedFor)
 {
 	write_file(map.path, "");
