@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One CFI section in libdw's hands. libdw would look for it in the file itself;
+ * but it then reads the whole file if that is not mapped, believes the file's
+ * search table, and reads a little past the section's end. So it gets an ELF
+ * file that we made in memory: a header, the one section, its name, and zeros.
+ * Without a search table it reads the FDEs in their order into a tree.
+ */
+#include <elf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "unwind/internal.h"
+
+enum { SEC_NULL, SEC_CFI, SEC_NAMES, SEC_COUNT };
+
+struct head {
+	Elf64_Ehdr eh;
+	Elf64_Shdr sh[SEC_COUNT];
+	char names[64];
+};
+
+static void write_head(struct head *h, const struct unwind_file *f,
+		       const struct unwind_section *s, bool eh)
+{
+	memcpy(h->eh.e_ident, ELFMAG, SELFMAG);
+	h->eh.e_ident[EI_CLASS] = ELFCLASS64;
+	h->eh.e_ident[EI_DATA] = ELFDATA2LSB;
+	h->eh.e_ident[EI_VERSION] = EV_CURRENT;
+	h->eh.e_type = ET_DYN;
+	h->eh.e_machine = f->machine;
+	h->eh.e_version = EV_CURRENT;
+	h->eh.e_ehsize = sizeof(h->eh);
+	h->eh.e_shoff = offsetof(struct head, sh);
+	h->eh.e_shentsize = sizeof(h->sh[0]);
+	h->eh.e_shnum = SEC_COUNT;
+	h->eh.e_shstrndx = SEC_NAMES;
+	h->sh[SEC_CFI] = (Elf64_Shdr){
+		.sh_name = 1,
+		.sh_type = SHT_PROGBITS,
+		.sh_addr = s->addr,
+		.sh_offset = sizeof(*h),
+		.sh_size = s->size,
+		.sh_addralign = 1,
+	};
+	h->sh[SEC_NAMES] = (Elf64_Shdr){
+		.sh_name = 1,
+		.sh_type = SHT_STRTAB,
+		.sh_offset = offsetof(struct head, names),
+		.sh_size = sizeof(h->names),
+		.sh_addralign = 1,
+	};
+	snprintf(h->names + 1, sizeof(h->names) - 1, "%s", eh ? ".eh_frame" : ".debug_frame");
+}
+
+/* Have libdw read the image. Without CFI in it that it can use: nothing, no error. */
+static int open_image(struct unwind_cfi *c, size_t size, bool eh)
+{
+	if (elf_version(EV_CURRENT) == EV_NONE)
+		return -ENOEXEC;
+	c->elf = elf_memory(c->image, size);
+	if (!c->elf)
+		return -ENOMEM;
+	if (eh) {
+		c->cfi = dwarf_getcfi_elf(c->elf);
+		return 0;
+	}
+	c->dwarf = dwarf_begin_elf(c->elf, DWARF_C_READ, NULL);
+	c->cfi = c->dwarf ? dwarf_getcfi(c->dwarf) : NULL;
+	return 0;
+}
+
+static int compare_ranges(const void *a, const void *b)
+{
+	const struct unwind_range *x = a, *y = b;
+
+	if (x->offset != y->offset)
+		return x->offset < y->offset ? -1 : 1;
+	return x->size < y->size ? -1 : x->size > y->size;
+}
+
+int unwind_cfi_open(const struct unwind_file *f, const struct unwind_section *s, bool eh,
+		    struct unwind_cfi *c, struct unwind_stats *stats)
+{
+	const size_t size = sizeof(struct head) + s->size + UNWIND_GUARD_ROOM;
+	struct head *head;
+	uint8_t *data;
+	int err;
+
+	memset(c, 0, sizeof(*c));
+	if (!s->size)
+		return 0;
+	if (s->size > UNWIND_MAX_CFI)
+		return -EFBIG;
+	c->image = head = calloc(1, size);
+	if (!head)
+		return -ENOMEM;
+	data = (uint8_t *)(head + 1);
+	err = unwind_file_bytes(f, data, s->size, s->offset);
+	if (!err) {
+		write_head(head, f, s, eh);
+		err = unwind_guard(f, head->eh.e_ident, data, s->size, s->addr, eh, c, stats);
+	}
+	if (!err)
+		err = open_image(c, size, eh);
+	if (err) {
+		unwind_cfi_close(c);
+		return err;
+	}
+	if (c->n_ranges)
+		qsort(c->ranges, c->n_ranges, sizeof(*c->ranges), compare_ranges);
+	return 0;
+}
+
+void unwind_cfi_close(struct unwind_cfi *c)
+{
+	if (c->dwarf)
+		dwarf_end(c->dwarf);
+	else if (c->cfi)
+		dwarf_cfi_end(c->cfi);
+	if (c->elf)
+		elf_end(c->elf);
+	free(c->image);
+	free(c->ranges);
+	memset(c, 0, sizeof(*c));
+}

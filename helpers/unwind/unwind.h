@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Unwind tables: what an ELF file's call frame information (.eh_frame, then
+ * .debug_frame where that says nothing) tells a stack walk, compiled to the rows
+ * and rules of maps/unwind.h, which BPF can search. x86-64.
+ */
+#ifndef USTACK_UNWIND_UNWIND_H
+#define USTACK_UNWIND_UNWIND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "maps/unwind.h"
+
+/* What was seen while a table was built. */
+struct unwind_stats {
+	uint64_t functions;     /* FDEs that count */
+	uint64_t refused;       /* FDEs, CIEs that are not sound, or over a bound: their code is UNKNOWN */
+	uint64_t outside;       /* FDEs of addresses that are no code of the file's */
+	uint64_t rows;          /* stretches of code with one rule, NONE not counted */
+	uint64_t unknown_rows;  /* of them UNKNOWN */
+	uint64_t bytes;         /* of code with a rule */
+	uint64_t unknown_bytes; /* of them UNKNOWN */
+};
+
+/* A table; see maps/unwind.h for words and rules. Immutable. */
+struct unwind_table {
+	uint64_t base;      /* file offset of the first bucket, a multiple of its size */
+	uint32_t n_buckets; /* 0: the file says nothing */
+	uint32_t n_words;
+	uint32_t n_rules;   /* at least USTACK_RULE_FIRST */
+	uint32_t *words;
+	struct ustack_rule *rules;
+	struct unwind_stats stats;
+};
+
+/*
+ * Compile the table of the ELF file @fd (stays the caller's) into *@out, to be
+ * freed with unwind_free(). A file without CFI has an empty table, no error.
+ * The file may be anybody's: time and memory are bounded. -ENOEXEC: no ELF file
+ * of this machine's; -ENOTSUP: a machine whose rules we don't know; -EFBIG: over
+ * a bound; or another negative errno.
+ */
+int unwind_build(int fd, struct unwind_table **out);
+void unwind_free(struct unwind_table *t); /* NULL is fine */
+
+/* Bytes that @t takes. */
+size_t unwind_memory(const struct unwind_table *t);
+
+/* The rule at a file offset, as the probe finds it; never NULL. */
+const struct ustack_rule *unwind_find(const struct unwind_table *t, uint64_t offset);
+
+/* All stretches of code with one rule, in order. Start with a zeroed *@it; false:
+ * there is no more. Stretches without a rule are among them. */
+struct unwind_stretch {
+	uint64_t offset; /* in the file */
+	uint64_t size;
+	uint32_t rule;
+	uint32_t next;   /* word to go on at; not for callers */
+};
+bool unwind_next(const struct unwind_table *t, struct unwind_stretch *it);
+
+#endif
