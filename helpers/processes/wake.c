@@ -16,6 +16,9 @@
  * follows, and the longer it goes on like that, the longer the waits. One that finds
  * nobody to have told anything in between is the last.
  *
+ * Why not perf's records of mappings: each mapping of any process costs a record with its
+ * path, and wakes a reader, or else ours wait in the buffer until others have filled it.
+ *
  * What can't be told (no such tracepoint, no descriptor or watch left) is looked at
  * every other second for all its life, as if somebody had told.
  */
