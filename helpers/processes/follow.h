@@ -45,7 +45,8 @@ struct space {
 	struct space *next, *next_living;
 	struct source *sources;
 	bool behind;        /* there is more to read than a round's share */
-	bool counts;        /* probes know of its counters */
+	bool counts;        /* probes know of its counters, and */
+	uint64_t counts_since; /* compare them since then; CLOCK_MONOTONIC ns */
 	unsigned missed_end; /* looks that found it gone, though nobody told */
 	uint64_t reused_at; /* CLOCK_MONOTONIC ns: when code was seen to be replaced last */
 	bool went_on;       /* a file of notes told of its successor: look for it */

@@ -51,6 +51,8 @@ static bool publish_counters(struct follow *f, struct space *s)
 	if (!address && !s->counts)
 		return false;
 	s->counts = address;
+	if (!address)
+		s->counts_since = 0;
 	maps_set_counters(f->opts.maps, s->id, address, seen);
 	return true;
 }
@@ -86,4 +88,6 @@ void follow_publish(struct follow *f, struct space *s)
 		maps_set_churning(f->opts.maps, s->id, is_churning(s, reused));
 	if (any)
 		maps_commit(f->opts.maps, s->id, reused);
+	if (s->counts && !s->counts_since)
+		s->counts_since = times_now();
 }

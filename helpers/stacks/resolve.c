@@ -2,10 +2,11 @@
 /*
  * Tokens to frames.
  *
- * An *instance* was named by the kernel when the probe fired. It is final,
- * unless the producer's own clock says that its code was replaced before the
- * stack was last seen: then the note came late, and whoever was there during
- * the stack's time is the answer, if there is just one.
+ * An *instance* was named by the kernel when the probe fired. It is final if the
+ * probe had compared counters, or once all is read that had been written when the stack
+ * was last seen; unless the producer's own clock says that its code was replaced before
+ * that: then the note came late, and whoever was there during the stack's time is the
+ * answer, if there is just one.
  *
  * An *address* found nothing in the kernel's maps, or nothing that was sure to be
  * true still (USTACK_F_LATE). In this order it is: code that a note tells of by now; a
@@ -184,6 +185,13 @@ static bool read_far_enough(const struct at *at)
 	return at->s->read_until >= at->head->last;
 }
 
+/* Did the probe compare counters each time it stored the stack? Then it took no code for
+ * what is there that had been replaced. */
+static bool is_final(const struct at *at)
+{
+	return at->s->counts && at->head->first >= at->s->counts_since;
+}
+
 /* Code was replaced at some time while the stack was counted, or its note came late:
  * whoever was there all the time, in all that the kernel's answer may have been. */
 static void name_over(struct at *at, const struct index_entry *was, uint64_t instance)
@@ -232,7 +240,11 @@ static void name_instance(struct at *at, uint64_t instance)
 	}
 	if (may_be_over(at, e))
 		unnamed(at, e->start, USTACK_REASON_LOST);
-	else if (!e->exact || e->death > at->head->last)
+	else if (!e->exact || (is_final(at) && e->death > at->head->last))
+		name_jit(at, e, instance, false);
+	else if (!read_far_enough(at)) /* what was read says that it lived on; the rest may not */
+		unnamed(at, e->start, USTACK_REASON_NOTE_LATE);
+	else if (e->death > at->head->last)
 		name_jit(at, e, instance, false);
 	else
 		name_over(at, e, instance);

@@ -127,6 +127,32 @@ TEST_F(SessionReplaced, ALateRecordChangesWhatWasPrinted)
 	EXPECT_EQ(neither, text(both));
 }
 
+/* The JIT writes faster than is read. What the kernel answered may have been replaced by
+ * then, and nothing that was read says so. */
+TEST_F(SessionReplaced, WhatIsNotReadFarEnoughHasNoName)
+{
+	see(space);
+	uint64_t id = store_seen(instance(at), begin, times_now());
+	ustack_stop(u); /* nothing more is read */
+	EXPECT_EQ("\n" + hex(at) + " [note late]\n", text(id));
+}
+
+/* Where the probe compared counters, it is known that it had not been. */
+TEST_F(SessionReplaced, WhatAProbeHasComparedIsFinal)
+{
+	see(space);
+	follow_lock(u->follow);
+	struct space *s = follow_space(u->follow, space);
+	s->counts = true;
+	s->counts_since = begin;
+	follow_unlock(u->follow);
+	uint64_t before_that = store_seen(instance(at), begin - 1, times_now());
+	uint64_t since = store_seen(instance(at), begin, times_now());
+	ustack_stop(u);
+	EXPECT_EQ("\n" + hex(at) + " [note late]\n", text(before_that));
+	EXPECT_EQ(before, text(since));
+}
+
 /* Of a perf map it is only known that the later line came later. */
 TEST_F(SessionTest, APerfMapsInstanceKeepsWhatTheKernelAnswered)
 {
