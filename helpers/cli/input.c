@@ -176,9 +176,13 @@ struct own_only {
 static int hand_own(void *ctx, const struct note *n)
 {
 	const struct own_only *o = ctx;
+	struct note timed = *n;
 
-	if (o->f->mapped && process_is_parents_note(o->in->process, o->f->reader, n))
-		return 0;
+	if (o->f->mapped) {
+		timed.time = process_note_time(o->in->process, n->time);
+		if (process_is_parents_note(o->in->process, o->f->reader, &timed))
+			return 0;
+	}
 	return o->sink->note(o->sink->ctx, n);
 }
 

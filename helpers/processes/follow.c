@@ -538,17 +538,6 @@ static bool other_pid_namespace(void)
 	return stat("/proc/self/ns/pid", &st) == 0 && st.st_ino != FIRST_PID_NAMESPACE;
 }
 
-/* Probes have the machine's CLOCK_MONOTONIC, we have ours. */
-static bool other_time_namespace(void)
-{
-	int fd = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	int64_t offset = 0;
-	bool known = fd < 0 || process_clock(fd, &offset);
-
-	close_fd(fd);
-	return !known || offset;
-}
-
 int follow_start(struct follow *f, const char **why)
 {
 	sigset_t all, mine;
@@ -559,7 +548,7 @@ int follow_start(struct follow *f, const char **why)
 		       "(in a container, use --pid=host)";
 		return -ENOTSUP;
 	}
-	if (other_time_namespace()) {
+	if (!process_have_machines_clock()) {
 		*why = "times can't be compared in a time namespace of its own";
 		return -ENOTSUP;
 	}

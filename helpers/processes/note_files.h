@@ -31,7 +31,8 @@ int process_open_section(const struct process *p, const struct mapping *m, struc
 /*
  * A forked process still maps the notes of its parent. What the parent wrote up to
  * the fork is true of both; what it writes afterwards, of itself alone: true for a
- * note of the latter kind, out of the file that @r reads and @p has mapped.
+ * note of the latter kind, out of the file that @r reads and @p has mapped. Its time is
+ * on our clock: process_note_time().
  */
 bool process_is_parents_note(const struct process *p, const struct note_reader *r, const struct note *n);
 

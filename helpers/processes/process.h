@@ -28,7 +28,7 @@ struct process {
 	pid_t ns_pid; /* in its innermost pid namespace */
 	uint64_t start_time; /* ticks, field 22 of /proc/PID/stat: tells pid reuse */
 	uid_t euid;
-	/* Its CLOCK_MONOTONIC is the machine's plus this (a time namespace); false: not known. */
+	/* Its CLOCK_MONOTONIC is ours plus this (a time namespace); false: not known. */
 	int64_t clock_offset;
 	bool clock_known;
 	char *exe;    /* path as readlink(/proc/PID/exe) has it; "" if unreadable */
@@ -51,11 +51,15 @@ int process_open(pid_t pid, struct process **out);
  */
 int process_refresh(struct process *p);
 /*
- * What CLOCK_MONOTONIC is ahead, in ns, for the process whose folder of /proc @proc_dir is
- * (an O_PATH descriptor). False: it cannot be told. Before Linux 5.6 there is no other
- * clock than the machine's.
+ * What CLOCK_MONOTONIC is ahead of ours, in ns, for the process whose folder of /proc
+ * @proc_dir is (an O_PATH descriptor). False: it cannot be told. Before Linux 5.6 there is
+ * no other clock than the machine's.
  */
 bool process_clock(int proc_dir, int64_t *offset);
+/* Is our own the machine's, which BPF programs have? */
+bool process_have_machines_clock(void);
+/* A time that the process took from its CLOCK_MONOTONIC, on ours; 0: not known. */
+uint64_t process_note_time(const struct process *p, uint64_t time);
 /* Is it still the process we opened (same start time, no exec since)? A
  * zombie is not alive. */
 bool process_alive(const struct process *p);

@@ -5,6 +5,9 @@
  * number, which /proc/PID/timens_offsets tells. That file is about the namespace
  * that the process's *children* will be in; it is the process's own too unless it has
  * just called unshare(2), and then it is not known.
+ *
+ * Numbers are relative to our own clock: a tool may well run inside of the container
+ * that it looks at.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -49,7 +52,8 @@ static bool read_offset(int dir, int64_t *ns)
 	return found;
 }
 
-bool process_clock(int proc_dir, int64_t *offset)
+/* What it is ahead of the machine's, which nobody need be using. */
+static bool ahead_of_machine(int proc_dir, int64_t *offset)
 {
 	char own[NAME_MAX_BYTES], children[NAME_MAX_BYTES];
 
@@ -59,4 +63,48 @@ bool process_clock(int proc_dir, int64_t *offset)
 	if (!read_name(proc_dir, "ns/time_for_children", children) || strcmp(own, children))
 		return false;
 	return read_offset(proc_dir, offset);
+}
+
+static int open_self(void)
+{
+	return open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+bool process_clock(int proc_dir, int64_t *offset)
+{
+	char its[NAME_MAX_BYTES], ours[NAME_MAX_BYTES];
+	int self = open_self();
+	int64_t own = 0;
+	bool known;
+
+	*offset = 0;
+	if (self < 0)
+		return false;
+	known = read_name(self, "ns/time", ours) && read_name(proc_dir, "ns/time", its) && !strcmp(its, ours);
+	if (!known) {
+		known = ahead_of_machine(proc_dir, offset) && ahead_of_machine(self, &own);
+		*offset -= own;
+	}
+	close(self);
+	return known;
+}
+
+bool process_have_machines_clock(void)
+{
+	int self = open_self();
+	int64_t offset = 0;
+	bool known = self < 0 || ahead_of_machine(self, &offset);
+
+	if (self >= 0)
+		close(self);
+	return known && !offset;
+}
+
+uint64_t process_note_time(const struct process *p, uint64_t time)
+{
+	if (!p->clock_known)
+		return 0;
+	if (!time || !p->clock_offset)
+		return time;
+	return (int64_t)time > p->clock_offset ? time - (uint64_t)p->clock_offset : 0;
 }

@@ -101,16 +101,6 @@ static void end_beneath(struct drain *d, const struct note *note)
 		take_into(d, d->s->beneath, note);
 }
 
-/* The note's time on the machine's clock; 0: not known. */
-static uint64_t time_of(const struct space *s, const struct note *note)
-{
-	const struct process *p = s->process;
-
-	if (!note->time || !p || !p->clock_offset)
-		return !p || p->clock_known ? note->time : 0;
-	return (int64_t)note->time > p->clock_offset ? note->time - (uint64_t)p->clock_offset : 0;
-}
-
 static int take_note(void *ctx, const struct note *note)
 {
 	struct drain *d = ctx;
@@ -118,7 +108,8 @@ static int take_note(void *ctx, const struct note *note)
 	struct index *index;
 	struct note timed = *note;
 
-	timed.time = time_of(s, note);
+	if (s->process)
+		timed.time = process_note_time(s->process, note->time);
 	if (is_ahead(&timed, d->now))
 		timed.time = 0;
 	note = &timed;

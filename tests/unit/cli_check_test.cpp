@@ -367,6 +367,27 @@ TEST_F(cli, a_forked_process_has_its_parents_notes_up_to_the_fork)
 	kill(static_cast<pid_t>(std::stoi(child)), SIGKILL);
 }
 
+/* Its clock is a day ahead: all that its parent wrote was written after the fork, by ours. */
+TEST_F(cli, a_forked_process_with_a_clock_of_its_own_too)
+{
+	if (geteuid() != 0)
+		GTEST_SKIP() << "needs root";
+	program p({ "/usr/bin/unshare", "--time", "--fork", "--kill-child", "--monotonic", "86400",
+		    here() + "/notes_jit", "--fork", "--replace", "--seconds", "60" });
+	auto child_of = [](const string &pid) {
+		return std::to_string(atoi(slurp("/proc/" + pid + "/task/" + pid + "/children").c_str()));
+	};
+	string child = child_of(child_of(p.arg()));
+	result r = run("dump " + child);
+	EXPECT_EQ(r.code, 0) << r.err;
+	EXPECT_TRUE(has(r.out, " outer (main.ns:3:1 defined) ")) << r.out;
+	/* And seen from inside. */
+	result same = run_by("nsenter --time=/proc/" + child + "/ns/time ", "dump " + child);
+	EXPECT_EQ(same.code, 0) << same.err;
+	EXPECT_TRUE(has(same.out, " outer (main.ns:3:1 defined) ")) << same.out;
+	kill(static_cast<pid_t>(std::stoi(child)), SIGKILL);
+}
+
 TEST_F(cli, output_never_goes_over_what_is_read)
 {
 	string path = file("a.map", "1000 10 f\n");

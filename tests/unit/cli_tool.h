@@ -79,9 +79,11 @@ protected:
 		fclose(f);
 		return path;
 	}
-	result run(const string &args)
+	result run(const string &args) { return run_by("", args); }
+	/* @by: a command that runs the tool in its turn. */
+	result run_by(const string &by, const string &args)
 	{
-		int rc = system((tool() + " " + args + " >" + dir + "/out 2>" + dir + "/err </dev/null").c_str());
+		int rc = system((by + tool() + " " + args + " >" + dir + "/out 2>" + dir + "/err </dev/null").c_str());
 		return { WIFEXITED(rc) ? WEXITSTATUS(rc) : -1, slurp(dir + "/out"), slurp(dir + "/err") };
 	}
 };
