@@ -164,8 +164,8 @@ struct ustack_stack {
 
 /*
  * Resolve @id, at most @limit frames (0: all that were stored). The result
- * belongs to the session and is good until the same stack is asked for again
- * or the session is freed. Before ustack_stop() the notes written up to now are
+ * belongs to the session and is good until the same stack is asked for again, the
+ * next ustack_sweep(), or the session is freed. Before ustack_stop() the notes written up to now are
  * read first; frames that had no name may have one the next time. Id 0
  * resolves to no frames. 0 or negative errno.
  */

@@ -3,7 +3,7 @@
  * Forgetting: the index written anew, without what died long ago and nobody asks for.
  *
  * What stays:
- *   - a piece of the past that ended after @before, or that a need overlaps in address
+ *   - a piece of the past that ended after @died, or that a need overlaps in address
  *     and time. (An inexact piece that it overlaps in address alone: by rule 8 it may
  *     be the answer for times before it.)
  *   - a record of which a part lives, that has a piece which stays, whose last part was
@@ -36,7 +36,7 @@ struct claim {
 
 struct plan {
 	struct index *ix;
-	uint64_t before;
+	uint64_t before, died; /* as index_forget() has them */
 	uint8_t *keep;       /* a bit a record */
 	struct claim *claims; /* by start */
 	size_t n_claims, cap_claims;
@@ -114,24 +114,33 @@ static int compare_claims(const void *a, const void *b)
 	return x->start < y->start ? -1 : x->start > y->start;
 }
 
-/* Stacks have most of their frames in common: the same frame at times that overlap is
- * claimed once. */
+size_t index_needs_merge(struct index_need *needs, size_t n)
+{
+	size_t kept = 0;
+
+	if (!n)
+		return 0;
+	qsort(needs, n, sizeof(*needs), compare_needs);
+	for (size_t i = 1; i < n; i++) {
+		struct index_need *one = &needs[kept];
+
+		if (needs[i].instance != one->instance || needs[i].addr != one->addr || needs[i].first > one->last)
+			needs[++kept] = needs[i];
+		else if (needs[i].last > one->last)
+			one->last = needs[i].last;
+	}
+	return kept + 1;
+}
+
+/* Stacks have most of their frames in common: those are claimed once. */
 static int claim_needs(struct plan *plan, struct index_need *needs, size_t n)
 {
 	uint64_t reach = 0;
 	int err = 0;
 
-	if (n)
-		qsort(needs, n, sizeof(*needs), compare_needs);
-	for (size_t i = 0; i < n && !err;) {
-		struct index_need one = needs[i];
-
-		for (i++; i < n && needs[i].instance == one.instance && needs[i].addr == one.addr &&
-			  needs[i].first <= one.last; i++)
-			if (needs[i].last > one.last)
-				one.last = needs[i].last;
-		err = claim_need(plan, &one);
-	}
+	n = index_needs_merge(needs, n);
+	for (size_t i = 0; i < n && !err; i++)
+		err = claim_need(plan, &needs[i]);
 	if (plan->n_claims)
 		qsort(plan->claims, plan->n_claims, sizeof(*plan->claims), compare_claims);
 	for (size_t i = 0; i < plan->n_claims; i++) {
@@ -174,7 +183,7 @@ static bool is_claimed(const struct plan *plan, const struct piece *piece)
 /* In time alone. What an UNSURE piece lies over must not outlive it. */
 static bool is_recent(const struct plan *plan, const struct piece *piece)
 {
-	return plan->ix->uncut ? piece->birth >= plan->before : piece->death > plan->before;
+	return plan->ix->uncut ? piece->birth >= plan->died : piece->death > plan->died;
 }
 
 static bool stays(const struct plan *plan, const struct piece *piece)
@@ -518,9 +527,10 @@ static void swap_in(struct plan *plan)
 		ix->forgot_until = plan->until;
 }
 
-int index_forget(struct index *ix, uint64_t before, struct index_need *needs, size_t n_needs)
+int index_forget(struct index *ix, uint64_t before, uint64_t died, struct index_need *needs,
+		 size_t n_needs)
 {
-	struct plan plan = { .ix = ix, .before = before };
+	struct plan plan = { .ix = ix, .before = before, .died = died };
 	int err = choose(&plan, needs, n_needs);
 
 	if (!err && (plan.pieces_go || plan.n_records < ix->n_records)) {
@@ -539,6 +549,21 @@ int index_forget(struct index *ix, uint64_t before, struct index_need *needs, si
 	free(plan.claims);
 	free(plan.number);
 	return err;
+}
+
+int index_end(struct index *ix, uint64_t time)
+{
+	const struct note end = { .type = NOTE_RESET };
+	uint64_t latest = past_latest(&ix->past);
+
+	spans_free(&ix->dirty);
+	ix->clamped = false;
+	if (time < latest)
+		time = latest;
+	if (time < ix->latest)
+		time = ix->latest;
+	/* After all that is known, so that nothing is cut. */
+	return index_add(ix, &end, time + 1);
 }
 
 void index_history(const struct index *ix, struct index_history *out)

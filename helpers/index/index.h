@@ -124,8 +124,9 @@ struct index_need {
 
 /*
  * Forget the dead: instances of which it was known before @before (on the clock of
- * index_add()'s @now) that no part of them lives, and who was where until @before at
- * the latest, names included. What is alive stays, and what @needs name (any order;
+ * index_add()'s @now) that no part of them lives, and who was where until @died at
+ * the latest, names included. (@died is a time of notes: one that comes later, but tells
+ * of a time before what was forgotten, is not sure of anything.) What is alive stays, and what @needs name (any order;
  * sorted here, in place) is answered as before. All else of that time is
  * INDEX_FORGOTTEN from then on, or NULL from index_instance(), never another name.
  * Numbers of instances stay what they are.
@@ -134,7 +135,19 @@ struct index_need {
  * what goes is much. Entries that were handed out are gone. 0; -ENOMEM or -E2BIG (no
  * numbers are left): then nothing has changed.
  */
-int index_forget(struct index *ix, uint64_t before, struct index_need *needs, size_t n_needs);
+int index_forget(struct index *ix, uint64_t before, uint64_t died, struct index_need *needs,
+		 size_t n_needs);
+
+/*
+ * Those that are the same, at times that overlap, become one; sorts them. Returns how
+ * many are left.
+ */
+size_t index_needs_merge(struct index_need *needs, size_t n);
+/*
+ * The process is over, at @time or when the last note says: all that lives dies,
+ * and pages are reported no more. What is left is history, that can be forgotten. 0 or -ENOMEM.
+ */
+int index_end(struct index *ix, uint64_t time);
 
 /* How much there is to forget, and how much would stay in any case. */
 struct index_history {

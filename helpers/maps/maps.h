@@ -72,6 +72,10 @@ void maps_stats(const struct maps *m, struct maps_stats *out);
 int maps_read_stack(const struct maps *m, uint64_t id, struct ustack_stack128 *out);
 /* Visit the ids of all stored stacks. fn may call maps_delete_stack(). */
 int maps_each_stack(const struct maps *m, int (*fn)(void *ctx, uint64_t id), void *ctx);
+/* Visit all stored stacks, with their content; a stack that is stored meanwhile may be
+ * missed. Returns what @fn did, -ENOMEM, or the kernel's errno: then some were missed. */
+int maps_each_stored(const struct maps *m, int (*fn)(void *ctx, const struct ustack_stack128 *stack),
+		     void *ctx);
 int maps_delete_stack(const struct maps *m, uint64_t id);
 uint64_t maps_count_stacks(const struct maps *m);
 /* Live spaces: fn(tgid, space). */

@@ -79,6 +79,60 @@ int maps_each_stack(const struct maps *m, int (*fn)(void *ctx, uint64_t id), voi
 	return err;
 }
 
+#define STORED_BATCH 512
+
+struct stored_batch {
+	uint64_t ids[STORED_BATCH];
+	uint32_t n;
+	size_t size; /* of a stack */
+	char stacks[STORED_BATCH * sizeof(struct ustack_stack128)];
+};
+
+static int tell_batch(const struct stored_batch *b, int (*fn)(void *ctx, const struct ustack_stack128 *stack),
+		      void *ctx)
+{
+	uint32_t room = b->size == sizeof(struct ustack_stack32) ? USTACK_CLASS32 : USTACK_MAX_FRAMES;
+	struct ustack_stack128 stack = { 0 };
+	int err = 0;
+
+	for (uint32_t i = 0; i < b->n && !err; i++) {
+		memcpy(&stack, b->stacks + i * b->size, b->size);
+		if (stack.head.depth <= room)
+			err = fn(ctx, &stack);
+	}
+	return err;
+}
+
+int maps_each_stored(const struct maps *m, int (*fn)(void *ctx, const struct ustack_stack128 *stack),
+		     void *ctx)
+{
+	struct stored_batch *b = malloc(sizeof(*b));
+	int err = 0;
+
+	if (!b)
+		return -ENOMEM;
+	for (int class = 0; class < 2 && !err; class++) {
+		int fd = m->fd[class ? USTACK_MAP_STACKS128 : USTACK_MAP_STACKS32];
+		uint32_t at, *from = NULL;
+		bool more = true;
+
+		b->size = class ? sizeof(struct ustack_stack128) : sizeof(struct ustack_stack32);
+		while (more && !err) {
+			b->n = STORED_BATCH;
+			/* -ENOENT: these were the last */
+			if (bpf_map_lookup_batch(fd, from, &at, b->ids, b->stacks, &b->n, NULL)) {
+				err = errno == ENOENT ? 0 : -errno;
+				more = false;
+			}
+			if (!err)
+				err = tell_batch(b, fn, ctx);
+			from = &at;
+		}
+	}
+	free(b);
+	return err;
+}
+
 int maps_delete_stack(const struct maps *m, uint64_t id)
 {
 	if (id < USTACK_ID_MIN)

@@ -11,7 +11,7 @@
  *                 looked at every few milliseconds while they move, and when a probe
  *                 has found that they have moved, else not at all
  *   ended         drained a last time; the pages leave the kernel's maps, index
- *                 and mappings stay, so that stored stacks can be named
+ *                 and mappings stay while stored stacks may need them (history.c)
  *
  * A perf map says nothing of the process that wrote it but its pid, and pids
  * are used again: a file last written before the life began is another's.
@@ -146,7 +146,7 @@ static struct space **bucket_of(struct follow *f, pid_t pid)
 	return &f->bucket[(unsigned)pid % BUCKETS];
 }
 
-static struct space *find_space(struct follow *f, uint64_t id)
+struct space *follow_find(struct follow *f, uint64_t id)
 {
 	struct space *s = *bucket_of(f, (pid_t)USTACK_SPACE_TGID(id));
 
@@ -181,10 +181,24 @@ static void free_space(struct follow *f, struct space *s)
 	free(s);
 }
 
+void follow_drop(struct follow *f, struct space *s)
+{
+	struct space **at = bucket_of(f, s->pid);
+	struct index_stats ix;
+
+	while (*at != s)
+		at = &(*at)->next;
+	*at = s->next;
+	index_stats(s->index, &ix);
+	f->stats.annotations += ix.annotations + sources_annotations(s, &ix.instances);
+	f->stats.instances += ix.instances;
+	free_space(f, s);
+}
+
 /* When the life before this one ended, if it was seen to. */
 static uint64_t last_end(struct follow *f, pid_t pid)
 {
-	uint64_t last = 0;
+	uint64_t last = history_last_end(f, pid);
 
 	for (struct space *s = *bucket_of(f, pid); s; s = s->next)
 		if (s->pid == pid && s->ended && s->ended_at > last)
@@ -253,7 +267,7 @@ static void forget_other_image(struct follow *f, struct space *s)
 	f->stats.unreadable++;
 }
 
-static void end_space(struct follow *f, struct space *s, uint64_t time)
+void follow_end(struct follow *f, struct space *s, uint64_t time)
 {
 	if (s->ended)
 		return;
@@ -275,6 +289,7 @@ static void end_space(struct follow *f, struct space *s, uint64_t time)
 	if (f->opts.maps)
 		maps_drop_space(f->opts.maps, s->id);
 	leave_living(f, s);
+	history_ended(f);
 }
 
 /* When the probe saw the space first; its number has the lower bits of that. */
@@ -295,7 +310,7 @@ static void end_earlier_lives(struct follow *f, const struct space *s)
 		if (old->pid != s->pid || old->ended || old->id == s->id)
 			continue;
 		forget_other_image(f, old);
-		end_space(f, old, first_seen(s->id));
+		follow_end(f, old, first_seen(s->id));
 	}
 }
 
@@ -321,7 +336,9 @@ static struct space *new_space(struct follow *f, uint64_t id)
 	s->process = read_life(f, id);
 	if (f->off && !(s->process && follow_given_for(f, s->process)))
 		s->notes = SPACE_NOTES_OFF;
-	if (!s->process) {
+	if (!s->process && history_dropped(f, id)) {
+		s->forgotten = true;
+	} else if (!s->process) {
 		f->stats.unreadable++;
 	} else {
 		follow_clamp(s);
@@ -339,7 +356,7 @@ static struct space *new_space(struct follow *f, uint64_t id)
 	if (over) {
 		if (f->opts.maps)
 			maps_forget_proc(f->opts.maps, (uint32_t)s->pid, id);
-		end_space(f, s, times_now());
+		follow_end(f, s, times_now());
 	}
 	return s;
 }
@@ -356,11 +373,11 @@ struct space *follow_space(struct follow *f, uint64_t id)
 
 	if (!id)
 		return NULL;
-	s = find_space(f, id);
+	s = follow_find(f, id);
 	if (!s && f->events) {
 		/* The end of the life before it may be among them. */
 		events_drain(f->events);
-		s = find_space(f, id);
+		s = follow_find(f, id);
 	}
 	if (s)
 		return s;
@@ -378,16 +395,16 @@ static int on_event(void *ctx, const struct ustack_event *e)
 	struct space *s;
 
 	if (e->type == USTACK_EVENT_SPACE) {
-		if (e->space && !find_space(f, e->space))
+		if (e->space && !follow_find(f, e->space))
 			new_space(f, e->space);
 	} else if (e->type == USTACK_EVENT_END || e->type == USTACK_EVENT_EXEC) {
-		s = find_space(f, e->space);
+		s = follow_find(f, e->space);
 		if (s && e->type == USTACK_EVENT_EXEC)
 			forget_other_image(f, s);
 		if (s)
-			end_space(f, s, e->time);
+			follow_end(f, s, e->time);
 	} else if (e->type == USTACK_EVENT_LATE) {
-		s = find_space(f, e->space);
+		s = follow_find(f, e->space);
 		if (s && !s->ended)
 			read_notes(f, s);
 	} else if (e->type == USTACK_EVENT_MAPPED) {
@@ -427,15 +444,16 @@ static void on_timer(struct follow *f)
 		if (look_again(f, s) || s->behind || times_now() >= s->next_poll)
 			read_notes(f, s);
 		if (end_was_missed(f, s))
-			end_space(f, s, times_now());
+			follow_end(f, s, times_now());
 	}
 }
 
 /* Milliseconds until some process is to be looked at again; -1: there is none. */
 static int until_next(struct follow *f)
 {
-	uint64_t next = wakes_on_timer(f), now = times_now();
+	uint64_t next = wakes_on_timer(f), now = times_now(), trim = history_next(f);
 
+	next = trim < next ? trim : next;
 	for (struct space *s = f->living; s; s = s->next_living) {
 		if (s->behind)
 			return 1;
@@ -459,7 +477,7 @@ static void on_end(struct follow *f, int fd)
 	if (!s)
 		return;
 	maps_forget_proc(f->opts.maps, (uint32_t)s->pid, s->id);
-	end_space(f, s, times_now());
+	follow_end(f, s, times_now());
 }
 
 static bool is_stopped(struct follow *f)
@@ -501,6 +519,8 @@ static void *follow_thread(void *arg)
 			on_timer(f);
 			wait = until_next(f);
 		}
+		if (history_trim(f, times_now()))
+			wait = until_next(f);
 		follow_unlock(f);
 	}
 	return NULL;
@@ -664,6 +684,7 @@ void follow_free(struct follow *f)
 		free(g->path);
 		free(g);
 	}
+	history_free(f);
 	close_fd(f->epoll_fd);
 	close_fd(f->wake_fd);
 	close_fd(f->inotify_fd);

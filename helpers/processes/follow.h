@@ -34,6 +34,7 @@ struct space {
 	char *notes_path; /* of the file found or refused; "" if none; owned */
 	const char *why;  /* SPACE_NOTES_REFUSED: static text */
 	bool ended;
+	bool forgotten; /* it had ended, and nobody needed it any more: anything may be missing */
 	bool hinted; /* the user was told how to get notes from it */
 	uint64_t changes; /* notes taken in: answers from the index may be others */
 	uint64_t read_until; /* CLOCK_MONOTONIC ns: all that was written before is in the index */
@@ -65,6 +66,11 @@ struct space {
 	uint64_t next_refresh; /* CLOCK_MONOTONIC ns: not before, for notes outside */
 	uint64_t not_after; /* CLOCK_MONOTONIC ns, 0: none: a newer file is another life's */
 	bool outside;       /* a note lay outside the mappings known */
+	uint64_t clean_at;  /* CLOCK_MONOTONIC ns: what had died by then is in no map of the kernel's */
+	uint64_t dead_kept; /* instances that are dead and were not forgotten the last time */
+	bool reduced;       /* it ended, and has only what stored stacks need */
+	bool needed;        /* a stored stack is of it, as of the last look */
+	struct needs *needs; /* what stored stacks need of it; NULL: not asked for now */
 };
 
 struct follow_opts {
@@ -75,6 +81,11 @@ struct follow_opts {
 	void (*seen)(void *ctx, struct process *p);
 	/* level: 0 verbose, 1 warning. May be NULL. */
 	void (*message)(void *ctx, int level, const char *text);
+	/* Visit every stored stack, of the maps or kept otherwise, with the lock held:
+	 * what they need is not forgotten. A negative errno: some were missed. NULL:
+	 * nothing is ever forgotten. */
+	int (*each_stack)(void *ctx, int (*fn)(void *arg, const struct ustack_stack128 *stack),
+			  void *arg);
 	void *ctx;
 };
 

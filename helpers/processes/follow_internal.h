@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What follow.c (spaces, events, the thread) and sources.c (the files that a
- * space's notes are read from) share.
+ * What follow.c (spaces, events, the thread), sources.c (the files that a space's
+ * notes are read from) and history.c (what need not be kept) share.
  */
 #ifndef USTACK_PROCESSES_FOLLOW_INTERNAL_H
 #define USTACK_PROCESSES_FOLLOW_INTERNAL_H
@@ -50,6 +50,14 @@ struct source {
 	bool moved_on;       /* has a successor, which was looked for */
 };
 
+/* history.c's own. */
+struct history {
+	uint64_t next_look; /* CLOCK_MONOTONIC ns: when to see what of ended spaces is needed */
+	uint64_t wait;
+	uint64_t dropped_until; /* no space that was dropped began later */
+	struct end *ends;       /* of spaces that were dropped, while their pids are in use */
+};
+
 struct follow {
 	struct follow_opts opts;
 	struct given *given;
@@ -67,6 +75,7 @@ struct follow {
 	struct life *life;
 	struct events *events;
 	struct no_sections no_sections;
+	struct history history;
 
 	/* wake.c */
 	int dirs_fd;             /* inotify of folders and files that are waited for */
@@ -77,6 +86,12 @@ struct follow {
 __attribute__((format(printf, 3, 4)))
 void follow_tell(struct follow *f, int level, const char *fmt, ...);
 const char *follow_who(const struct space *s);
+/* The space, if there is one. */
+struct space *follow_find(struct follow *f, uint64_t id);
+/* Its process has ended, at @time (CLOCK_MONOTONIC ns). */
+void follow_end(struct follow *f, struct space *s, uint64_t time);
+/* It has ended; no one will ask for it any more. */
+void follow_drop(struct follow *f, struct space *s);
 /* All lives of this pid, and of others: a list by `next`, the latest first. */
 struct space *follow_lives(struct follow *f, pid_t pid);
 struct given *follow_given_for(struct follow *f, const struct process *p);
@@ -125,5 +140,19 @@ void sources_drain_watch(struct follow *f, struct space *s, int watch);
 void sources_look_at_sections(struct follow *f, struct space *s);
 void sources_close(struct follow *f, struct space *s);
 uint64_t sources_annotations(const struct space *s, uint64_t *instances);
+
+/* ---- history.c ---- */
+
+/* Forget what no stored stack needs, if it is worth while; true if so. @now: CLOCK_MONOTONIC ns. */
+bool history_trim(struct follow *f, uint64_t now);
+/* When to do so again; NEVER: not before something happens. */
+uint64_t history_next(const struct follow *f);
+/* A space has ended. */
+void history_ended(struct follow *f);
+/* When the last life of that pid ended which was dropped; 0: none was seen to. */
+uint64_t history_last_end(const struct follow *f, pid_t pid);
+/* May @id be one that was dropped? */
+bool history_dropped(const struct follow *f, uint64_t id);
+void history_free(struct follow *f);
 
 #endif

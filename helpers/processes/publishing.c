@@ -59,7 +59,7 @@ static bool publish_counters(struct follow *f, struct space *s)
 
 void follow_publish(struct follow *f, struct space *s)
 {
-	uint64_t cells[USTACK_RUN_MAX_ENTRIES], page;
+	uint64_t cells[USTACK_RUN_MAX_ENTRIES], page, began = times_now();
 	bool any = false, reused = false, page_reused, all = false;
 	size_t n;
 
@@ -70,6 +70,7 @@ void follow_publish(struct follow *f, struct space *s)
 	 * The rest is named when printed. */
 	if (s->no_room >= ROUND_PAGES) {
 		maps_drop_space(f->opts.maps, s->id); /* nothing stale may stay */
+		s->clean_at = began;
 		return;
 	}
 	for (unsigned pages = 0; pages < ROUND_PAGES; pages++) {
@@ -90,4 +91,6 @@ void follow_publish(struct follow *f, struct space *s)
 		maps_commit(f->opts.maps, s->id, reused);
 	if (s->counts && !s->counts_since)
 		s->counts_since = times_now();
+	if (all)
+		s->clean_at = began;
 }

@@ -19,16 +19,6 @@ struct loss {
 
 #define MAX_LOSSES 40
 
-/* Frames that were printed without a name, of distinct stacks, by reason. */
-static void count_unnamed(const struct ustack *u, uint64_t n[USTACK_REASON_MAX])
-{
-	for (size_t i = 0; i < RESOLVED_BUCKETS; i++)
-		for (const struct resolved *r = u->resolved[i]; r; r = r->next)
-			for (size_t at = 0; at < r->stack.n_frames; at++)
-				if (r->frames[at].type == USTACK_FRAME_NONE)
-					n[r->frames[at].reason]++;
-}
-
 static size_t collect(struct ustack *u, struct loss *l)
 {
 	uint64_t counts[USTACK_COUNT_MAX] = { 0 }, unnamed[USTACK_REASON_MAX] = { 0 };
@@ -44,7 +34,7 @@ static size_t collect(struct ustack *u, struct loss *l)
 	follow_stats(u->follow, &fs);
 	follow_unlock(u->follow);
 
-	count_unnamed(u, unnamed);
+	resolved_unnamed(u, unnamed);
 
 	l[n++] = (struct loss){ "stacks_busy", "stacks lost: all scratch memory of the CPU was in use", counts[USTACK_COUNT_BUSY] };
 	l[n++] = (struct loss){ "stacks_full", "stacks lost: the map of stacks was full", counts[USTACK_COUNT_STACKS_FULL] };

@@ -223,7 +223,7 @@ static void name_instance(struct at *at, uint64_t instance)
 {
 	const struct index_entry *e = at->s ? index_instance(at->s->index, instance) : NULL;
 
-	if (!e && at->s && index_forgot(at->s->index, instance)) {
+	if (!e && at->s && (at->s->forgotten || index_forgot(at->s->index, instance))) {
 		unnamed(at, instance, USTACK_REASON_LOST);
 		return;
 	}
@@ -358,7 +358,7 @@ static void name_address(struct at *at, uint64_t address, bool leaf)
 		break;
 	}
 	if (!at->s->process) {
-		unnamed(at, address, USTACK_REASON_PROCESS_GONE);
+		unnamed(at, address, at->s->forgotten ? USTACK_REASON_LOST : USTACK_REASON_PROCESS_GONE);
 		return;
 	}
 	m = mapping_at(at, addr);
@@ -484,15 +484,6 @@ static struct resolved *resolve_stored(struct ustack *u, uint64_t id, unsigned l
 	return r;
 }
 
-static struct resolved **find(struct ustack *u, uint64_t id, unsigned limit)
-{
-	struct resolved **at = &u->resolved[(id / 2 * 31 + limit) % RESOLVED_BUCKETS];
-
-	while (*at && ((*at)->stack.id != id || (*at)->limit != limit))
-		at = &(*at)->next;
-	return at;
-}
-
 /* Would resolving it anew say the same? What had no name may have one by now;
  * the stack may have been seen again, its code replaced. */
 static bool still_true(struct ustack *u, const struct resolved *old,
@@ -509,7 +500,7 @@ static bool still_true(struct ustack *u, const struct resolved *old,
 
 int ustack_resolve(struct ustack *u, uint64_t id, unsigned limit, const struct ustack_stack **out)
 {
-	struct resolved **at = find(u, id, limit), *old = *at, *r = old;
+	struct resolved **at = resolved_find(u, id, limit), *old = *at, *r = old;
 	struct ustack_stack128 stored;
 	bool found;
 

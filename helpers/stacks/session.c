@@ -69,12 +69,25 @@ static void on_seen(void *ctx, struct process *p)
 	symbols_adopt(u->symbols, p);
 }
 
+static int each_stack(void *ctx, int (*fn)(void *arg, const struct ustack_stack128 *stack), void *arg)
+{
+	struct ustack *u = ctx;
+	int err = u->maps ? maps_each_stored(u->maps, fn, arg) : 0;
+
+	/* What a sweep takes out of the maps is among these then: it does so with the lock. */
+	for (size_t i = 0; i < BURIED_BUCKETS; i++)
+		for (const struct buried *b = u->buried[i]; b && !err; b = b->next)
+			err = fn(arg, &b->stack);
+	return err;
+}
+
 static int make_follow(struct ustack *u)
 {
 	const struct follow_opts opts = {
 		.maps = u->maps,
 		.seen = on_seen,
 		.message = on_message,
+		.each_stack = each_stack,
 		.ctx = u,
 	};
 
@@ -109,20 +122,8 @@ int ustack_new(const struct ustack_opts *opts, struct ustack **out, char *err, s
 	return 0;
 }
 
-void resolved_free(struct resolved *r)
-{
-	struct rendered *t;
-
-	while ((t = r->texts)) {
-		r->texts = t->next;
-		free(t);
-	}
-	free(r);
-}
-
 void ustack_free(struct ustack *u)
 {
-	struct resolved *r;
 	struct buried *b;
 
 	if (!u)
@@ -130,12 +131,7 @@ void ustack_free(struct ustack *u)
 	follow_free(u->follow);
 	maps_free(u->maps);
 	symbols_free(u->symbols);
-	for (size_t i = 0; i < RESOLVED_BUCKETS; i++) {
-		while ((r = u->resolved[i])) {
-			u->resolved[i] = r->next;
-			resolved_free(r);
-		}
-	}
+	resolved_drop_all(u);
 	for (size_t i = 0; i < BURIED_BUCKETS; i++) {
 		while ((b = u->buried[i])) {
 			u->buried[i] = b->next;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Inside of struct ustack, shared by the files of this folder: session.c (its
- * life), specs.c (--helper), resolve.c (tokens to frames), render.c (frames to
- * text and JSON), sweep.c (dropping stacks nobody names), losses.c.
+ * life), specs.c (--helper), resolve.c (tokens to frames), resolved.c (those that are
+ * kept), render.c (frames to text and JSON), sweep.c (dropping stacks nobody names),
+ * losses.c.
  */
 #ifndef USTACK_STACKS_SESSION_H
 #define USTACK_STACKS_SESSION_H
@@ -58,10 +59,11 @@ struct ustack {
 	bool stopped;
 
 	struct resolved *resolved[RESOLVED_BUCKETS];
-	struct buried *buried[BURIED_BUCKETS];
+	struct buried *buried[BURIED_BUCKETS]; /* changed with the follower's lock */
 	uint64_t next_sweep_check; /* CLOCK_MONOTONIC ns */
 
 	uint64_t missing; /* ids whose stack was nowhere */
+	uint64_t unnamed_gone[USTACK_REASON_MAX]; /* frames of resolved stacks that were dropped */
 };
 
 __attribute__((format(printf, 3, 4)))
@@ -73,5 +75,12 @@ void ustack_tell(struct ustack *u, int level, const char *fmt, ...);
 int ustack_fetch(struct ustack *u, uint64_t id, struct ustack_stack128 *out);
 
 void resolved_free(struct resolved *r);
+/* Where the resolved stack is, or would be. */
+struct resolved **resolved_find(struct ustack *u, uint64_t id, unsigned limit);
+/* Drop those whose stack is stored no more; all, if their names take too much. */
+void resolved_sweep(struct ustack *u);
+void resolved_drop_all(struct ustack *u);
+/* Frames without a name, of distinct stacks, by reason. */
+void resolved_unnamed(const struct ustack *u, uint64_t n[USTACK_REASON_MAX]);
 
 #endif

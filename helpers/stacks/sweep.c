@@ -67,10 +67,30 @@ static void exhume_unused(struct sweep *s)
 				at = &b->next;
 				continue;
 			}
+			follow_lock(s->u->follow);
 			*at = b->next;
+			follow_unlock(s->u->follow);
 			free(b);
 		}
 	}
+}
+
+/* Take the stack out of the map. In one go, for the follower looks through both. */
+static bool bury(struct sweep *s, uint64_t id, struct buried *b)
+{
+	struct buried **bucket = &s->u->buried[id / 2 % BURIED_BUCKETS];
+	bool buried = false;
+
+	follow_lock(s->u->follow);
+	if (maps_read_stack(s->u->maps, id, &b->stack) == 0 && b->stack.head.last <= s->before &&
+	    maps_delete_stack(s->u->maps, id) == 0) {
+		b->id = id;
+		b->next = *bucket;
+		*bucket = b;
+		buried = true;
+	}
+	follow_unlock(s->u->follow);
+	return buried;
 }
 
 static int sweep_one(void *ctx, uint64_t id)
@@ -81,18 +101,10 @@ static int sweep_one(void *ctx, uint64_t id)
 	if (s->in_use(s->ctx, id))
 		return 0;
 	b = malloc(sizeof(*b));
-	if (!b)
-		return 0;
-	if (maps_read_stack(s->u->maps, id, &b->stack) < 0 ||
-	    b->stack.head.last > s->before ||
-	    maps_delete_stack(s->u->maps, id) < 0) {
+	if (b && bury(s, id, b))
+		s->dropped++;
+	else
 		free(b);
-		return 0;
-	}
-	b->id = id;
-	b->next = s->u->buried[id / 2 % BURIED_BUCKETS];
-	s->u->buried[id / 2 % BURIED_BUCKETS] = b;
-	s->dropped++;
 	return 0;
 }
 
@@ -105,5 +117,6 @@ long ustack_sweep(struct ustack *u, bool (*in_use)(void *ctx, uint64_t id), void
 	s.before = times_now() - FRESH_NS;
 	exhume_unused(&s);
 	maps_each_stack(u->maps, sweep_one, &s);
+	resolved_sweep(u);
 	return s.dropped;
 }

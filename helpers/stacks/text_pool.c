@@ -16,6 +16,7 @@ struct kept {
 struct text_pool {
 	struct kept **buckets;
 	size_t n_buckets, n;
+	size_t bytes;
 };
 
 static uint64_t hash_of(const char *s, size_t len)
@@ -97,5 +98,11 @@ const char *text_pool_keep(struct text_pool *p, const char *s, size_t len)
 	k->next = p->buckets[hash % p->n_buckets];
 	p->buckets[hash % p->n_buckets] = k;
 	p->n++;
+	p->bytes += sizeof(*k) + len + 1;
 	return k->s;
+}
+
+size_t text_pool_bytes(const struct text_pool *p)
+{
+	return p->bytes + p->n_buckets * sizeof(*p->buckets);
 }

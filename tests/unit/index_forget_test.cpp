@@ -76,7 +76,7 @@ public:
 	}
 	int forget(uint64_t before, std::vector<index_need> needs = {})
 	{
-		return index_forget(ix, before, needs.data(), needs.size());
+		return index_forget(ix, before, before, needs.data(), needs.size());
 	}
 	struct index_stats stats()
 	{
