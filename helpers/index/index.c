@@ -168,6 +168,7 @@ static int fresh_from_note(struct index *ix, const struct note *note, uint64_t b
 		.exact = note->time != 0,
 	};
 	uint64_t addr = note->addr, end = note->addr + note->size;
+	struct note_str file = { "", 0 }; /* the last line's: most have it in common */
 	int err = strings_intern(&ix->strings, note->name, &r.name);
 
 	ix->n_fresh = 0;
@@ -187,7 +188,10 @@ static int fresh_from_note(struct index *ix, const struct note *note, uint64_t b
 		r.line = l->line;
 		r.column = l->column;
 		r.inlined = l->scope && l->scope <= note->n_scopes ? ix->chains[l->scope - 1] : 0;
-		err = strings_intern(&ix->strings, l->file, &r.file);
+		if (l->file.len != file.len || (file.len && memcmp(l->file.s, file.s, file.len))) {
+			file = l->file;
+			err = strings_intern(&ix->strings, file, &r.file);
+		}
 		if (!err)
 			err = fresh_next(ix, &r, addr, end);
 	}

@@ -33,6 +33,7 @@ void strings_free(struct strings *st)
 		free(st->blocks[i]);
 	free(st->blocks);
 	free(st->slots);
+	free(st->tags);
 }
 
 static uint64_t mix(uint64_t a, uint64_t b)
@@ -80,20 +81,35 @@ struct note_str strings_get(const struct strings *st, uint32_t ref)
 	return (struct note_str){ p + head(len), len };
 }
 
-/* Where its slot is looked for first; the number of slots is any. */
-static size_t home(const struct strings *st, struct note_str s)
+/* Where the slot of a string of hash @h is looked for first; the number of slots is any. */
+static size_t home(const struct strings *st, uint64_t h)
 {
-	return (size_t)((unsigned __int128)hash(st, s.s, s.len) * st->n_slots >> 64);
+	return (size_t)((unsigned __int128)h * st->n_slots >> 64);
 }
 
+/* The low bits: home() uses the high ones. */
+static uint8_t tag_of(uint64_t h)
+{
+	return (uint8_t)h;
+}
+
+/* The slot that has the string, or the free one for it, whose tag is set then. */
 static uint32_t *slot_of(const struct strings *st, struct note_str s)
 {
-	size_t i = home(st, s);
+	uint64_t h = hash(st, s.s, s.len);
+	size_t i = home(st, h);
 
 	for (;; i = i + 1 < st->n_slots ? i + 1 : 0) {
-		struct note_str other = strings_get(st, st->slots[i]);
+		struct note_str other;
 
-		if (!other.len || (other.len == s.len && !memcmp(other.s, s.s, s.len)))
+		if (!st->slots[i]) {
+			st->tags[i] = tag_of(h);
+			return &st->slots[i];
+		}
+		if (st->tags[i] != tag_of(h))
+			continue;
+		other = strings_get(st, st->slots[i]);
+		if (other.len == s.len && !memcmp(other.s, s.s, s.len))
 			return &st->slots[i];
 	}
 }
@@ -102,12 +118,18 @@ static int grow_slots(struct strings *st)
 {
 	size_t n = st->n_slots ? st->n_slots + st->n_slots / 2 : 64;
 	uint32_t *slots = calloc(n, sizeof(*slots));
+	uint8_t *tags = malloc(n);
 	size_t left = st->n_strings;
 
-	if (!slots)
+	if (!slots || !tags) {
+		free(slots);
+		free(tags);
 		return -ENOMEM;
+	}
 	free(st->slots);
+	free(st->tags);
 	st->slots = slots;
+	st->tags = tags;
 	st->n_slots = n;
 	/* Lengths are never 0, so a 0 ends what is used of a block. */
 	for (size_t b = 0; left && b < st->n_blocks; b++) {
@@ -116,14 +138,17 @@ static int grow_slots(struct strings *st)
 		while (left && u < BLOCK_SIZE) {
 			uint32_t ref = (uint32_t)(b << BLOCK_SHIFT | u);
 			struct note_str s = strings_get(st, ref);
+			uint64_t h;
 			size_t i;
 
 			if (!s.len)
 				break;
-			i = home(st, s);
+			h = hash(st, s.s, s.len);
+			i = home(st, h);
 			while (slots[i])
 				i = i + 1 < n ? i + 1 : 0;
 			slots[i] = ref;
+			tags[i] = tag_of(h);
 			u += head(s.len) + (uint32_t)s.len;
 			left--;
 		}
@@ -193,5 +218,5 @@ int strings_intern(struct strings *st, struct note_str s, uint32_t *ref)
 uint64_t strings_bytes(const struct strings *st)
 {
 	return st->n_blocks * (uint64_t)BLOCK_SIZE +
-	       st->cap_blocks * sizeof(*st->blocks) + st->n_slots * sizeof(*st->slots);
+	       st->cap_blocks * sizeof(*st->blocks) + st->n_slots * (sizeof(*st->slots) + sizeof(*st->tags));
 }

@@ -18,6 +18,7 @@ struct strings {
 	size_t max_blocks; /* of 1 MiB: what all names of a process may take */
 	uint32_t used;   /* bytes of the last block */
 	uint32_t *slots; /* refs by hash, 0: free */
+	uint8_t *tags;   /* a byte of each slot's hash: what differs in it need not be looked at */
 	size_t n_slots, n_strings;
 	uint64_t seed;   /* hash key: a producer cannot aim at one chain */
 };
