@@ -5,8 +5,9 @@
  */
 #include "session_scene.h"
 
-#include <set>
+#include <linux/sched.h>
 #include <sched.h>
+#include <set>
 #include <sys/prctl.h>
 
 using namespace session_scene;
@@ -252,6 +253,69 @@ TEST_F(SessionLives, AProcessThatIsGoneIsStillNamed)
 	EXPECT_EQ("\nat_the_very_end [jit]\n", text(late));
 	EXPECT_EQ(0u, published(life, code.at)) << "its pages are given back";
 	EXPECT_EQ(0u, lost("processes_gone"));
+}
+
+/* A child with a pid that was another's; it maps @lib and waits. 0: the pid is taken. */
+pid_t child_with_pid(pid_t pid, const std::string &lib, int ready)
+{
+	struct clone_args args = {};
+	args.exit_signal = SIGCHLD;
+	args.set_tid = reinterpret_cast<uintptr_t>(&pid);
+	args.set_tid_size = 1;
+	long child = syscall(SYS_clone3, &args, sizeof(args));
+	if (child)
+		return child > 0 ? static_cast<pid_t>(child) : 0;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	int fd = open(lib.c_str(), O_RDONLY | O_CLOEXEC);
+	void *at = mmap(nullptr, elf_writer::kTextSize, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, elf_writer::kTextOffset);
+	if (write(ready, &at, sizeof(at)) != sizeof(at))
+		_exit(1);
+	for (;;)
+		pause();
+}
+
+/* Its stacks keep its names, JIT and native, and the next one of that number has its own. */
+TEST_F(SessionLives, APidThatIsUsedAgainIsAnotherProcess)
+{
+	int ready[2];
+	ASSERT_EQ(0, pipe2(ready, O_CLOEXEC));
+	uint64_t first = 0, second = 0, at[2] = { 0, 0 };
+	uint64_t stack[2] = { 0, 0 };
+	pid_t pid = 0;
+
+	for (const char *who : { "first", "second" }) {
+		bool again = pid != 0;
+		elf_writer::ElfFile elf;
+		elf.syms = { { std::string("native_of_the_") + who, elf_writer::kText, 16 } };
+		process_scene::write_file(dir / who, elf.bytes());
+		if (!again) { /* a number that was free a moment ago */
+			Child any([] {});
+			pid = any.pid;
+		}
+		pid_t child = child_with_pid(pid, dir / who, ready[1]);
+		if (!child)
+			GTEST_SKIP() << "somebody else has the pid by now";
+		ASSERT_EQ(static_cast<ssize_t>(sizeof(at[0])), read(ready[0], &at[again], sizeof(at[0])));
+		Removed map{ process_scene::perf_map(child) };
+		usleep(50 * 1000); /* file times are coarse */
+		append(map.path, line(code.at, 0x40, std::string("jit_of_the_") + who));
+		uint64_t life = USTACK_SPACE(child, times_now());
+		(again ? second : first) = life;
+		live(life);
+		see(life);
+		stack[again] = store_of(life, { native(code.at), native(at[again] + 4) });
+		kill(child, SIGKILL);
+		waitpid(child, nullptr, 0);
+		unlink((dir / who).c_str());
+		ASSERT_TRUE(wait_for([&] { return ended(life); }));
+	}
+	ustack_stop(u);
+	EXPECT_EQ("\njit_of_the_first [jit]\nnative_of_the_first+4\n", text(stack[0]));
+	EXPECT_EQ("\njit_of_the_second [jit]\nnative_of_the_second+4\n", text(stack[1]));
+	EXPECT_EQ(0u, lost("processes_gone"));
+	EXPECT_EQ(0u, lost("process gone"));
+	close(ready[0]);
+	close(ready[1]);
 }
 
 TEST_F(SessionLives, AProcessThatCouldNotBeReadSaysSoAndIsCounted)
