@@ -426,11 +426,15 @@ static void read_watches(struct follow *f)
 
 		for (char *at = buf; at < buf + n; at += sizeof(*e) + e->len) {
 			e = (const struct inotify_event *)at;
-			if (e->wd == last)
+			if (e->wd == last && !(e->mask & IN_Q_OVERFLOW))
 				continue;
 			last = e->wd;
-			for (struct space *s = f->living; s; s = s->next_living)
-				sources_drain_watch(f, s, e->wd);
+			for (struct space *s = f->living; s; s = s->next_living) {
+				if (e->mask & IN_Q_OVERFLOW)
+					read_notes(f, s);
+				else
+					sources_drain_watch(f, s, e->wd);
+			}
 		}
 	}
 }
@@ -734,6 +738,7 @@ void follow_stats(const struct follow *f, struct follow_stats *out)
 			index_stats(s->index, &ix);
 			out->annotations += ix.annotations + sources_annotations(s, &ix.instances);
 			out->instances += ix.instances;
+			out->mappings += s->process ? s->process->maps_lost : 0;
 		}
 	}
 }

@@ -35,6 +35,7 @@ struct space {
 	const char *why;  /* SPACE_NOTES_REFUSED: static text */
 	bool ended;
 	bool forgotten; /* it had ended, and nobody needed it any more: anything may be missing */
+	bool crowded; /* it has more files of notes than are read */
 	bool hinted; /* the user was told how to get notes from it */
 	uint64_t changes; /* notes taken in: answers from the index may be others */
 	uint64_t read_until; /* CLOCK_MONOTONIC ns: all that was written before is in the index */
@@ -95,6 +96,8 @@ struct follow_stats {
 	uint64_t unreadable;  /* spaces that ended before they could be read */
 	uint64_t no_memory;   /* notes dropped for want of memory or bounds */
 	uint64_t unread;      /* processes that left more notes than there was time for */
+	uint64_t crowded;     /* processes with more files of notes than are read */
+	uint64_t mappings;    /* left out of what processes had mapped: too many */
 	uint64_t annotations, instances;
 };
 

@@ -182,6 +182,17 @@ static void refuse(struct follow *f, struct space *s, const char *path, const ch
 	follow_tell(f, 1, "%s[%d]: notes in %s are not used: %s", follow_who(s), s->pid, path, why);
 }
 
+/* One file more than are read of a process. */
+static void leave_out(struct follow *f, struct space *s, const char *path)
+{
+	if (s->crowded)
+		return;
+	s->crowded = true;
+	f->stats.crowded++;
+	follow_tell(f, 1, "%s[%d]: it has too many files of notes: %s and others are not read",
+		    follow_who(s), s->pid, path);
+}
+
 /* The file that goes on is mapped before this one is marked: it is looked for at once. */
 static void note_successor(struct space *s, struct source *so)
 {
@@ -488,8 +499,14 @@ static bool look_for_ustack(struct follow *f, struct space *s)
 			continue;
 		}
 		any = true;
-		if (have(s, place.dev, place.inode, SOURCE_USTACK) || count(s, false) >= SOURCES_MAX) {
+		if (have(s, place.dev, place.inode, SOURCE_USTACK)) {
 			close(place.fd);
+			continue;
+		}
+		if (count(s, false) >= SOURCES_MAX) {
+			close(place.fd);
+			leave_out(f, s, place.path);
+			lost_since(s, s->read_until);
 			continue;
 		}
 		so = attach(f, s, place.fd, place.path, SOURCE_USTACK);
@@ -580,6 +597,8 @@ static void look_at_section(struct follow *f, struct space *s, const struct mapp
 	if (so)
 		so->path = strdup(m->path);
 	if (!so || !so->path || count(s, true) >= SECTIONS_MAX) {
+		if (so && so->path)
+			leave_out(f, s, m->path);
 		note_reader_close(reader);
 		if (so)
 			free(so->path);

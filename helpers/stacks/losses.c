@@ -18,6 +18,7 @@ struct loss {
 };
 
 #define MAX_LOSSES 40
+_Static_assert(USTACK_COUNT_MAX == 8, "whoever counts another loss tells the user of it: collect()");
 
 static size_t collect(struct ustack *u, struct loss *l)
 {
@@ -45,6 +46,10 @@ static size_t collect(struct ustack *u, struct loss *l)
 	l[n++] = (struct loss){ "processes_full", "stacks unnamed: too many processes", counts[USTACK_COUNT_PROCS_FULL] };
 	l[n++] = (struct loss){ "events_full", "events about processes lost", counts[USTACK_COUNT_EVENTS_FULL] };
 	l[n++] = (struct loss){ "processes_gone", "processes ended before their mappings could be read", fs.unreadable };
+	l[n++] = (struct loss){ "mappings_left_out", "mappings of processes left out: there were too many", fs.mappings };
+	l[n++] = (struct loss){ "notes_unread", "processes ended with more notes than there was time to read", fs.unread };
+	l[n++] = (struct loss){ "notes_files_left_out", "processes with more notes files than are read", fs.crowded };
+	l[n++] = (struct loss){ "inlined_left_out", "stacks in which functions inlined too deep were left out", u->inlined_cut };
 	l[n++] = (struct loss){ "pages_full", "pages of code not in the kernel's maps: they were full", maps.full };
 	l[n++] = (struct loss){ "notes_dropped", "notes dropped: too many or no memory", fs.no_memory };
 	l[n++] = (struct loss){ "notes_files_refused", "notes files refused", fs.refused };

@@ -38,7 +38,7 @@ struct at {
 	bool no_memory;
 };
 
-#define INLINED_MAX 256 /* of one token; what the notes claim beyond is left out */
+#define INLINED_MAX 256 /* of one token; what the notes claim beyond is left out, and counted */
 
 /* The next frame; one that nobody sees if there is no memory. */
 static struct ustack_frame *new_frame(struct at *at)
@@ -132,12 +132,13 @@ static void name_jit(struct at *at, const struct index_entry *e, uint64_t instan
 	struct place p = { e->file, e->line, e->column };
 	const char *kind = "jit";
 	struct ustack_frame *f;
+	const struct index_inlined *in = e->inlined;
 	unsigned n = 0;
 
 	if (e->about && e->about->kind[0])
 		kind = text_pool_keep(at->u->texts, e->about->kind,
 				      strnlen(e->about->kind, sizeof(e->about->kind)));
-	for (const struct index_inlined *in = e->inlined; in && n < INLINED_MAX; in = in->caller, n++) {
+	for (; in && n < INLINED_MAX; in = in->caller, n++) {
 		f = new_frame(at);
 		f->type = USTACK_FRAME_JIT;
 		f->address = e->start;
@@ -150,6 +151,9 @@ static void name_jit(struct at *at, const struct index_entry *e, uint64_t instan
 		f->inlined = true;
 		p = (struct place){ in->call_file, in->call_line, in->call_column };
 	}
+	at->r->cut |= in != NULL;
+	for (; in; in = in->caller)
+		p = (struct place){ in->call_file, in->call_line, in->call_column };
 	f = new_frame(at);
 	f->kind = kind;
 	if (e->about)
@@ -514,8 +518,10 @@ int ustack_resolve(struct ustack *u, uint64_t id, unsigned limit, const struct u
 		r = resolve_stored(u, id, limit, &stored);
 	else if (!old)
 		r = resolve_none(u, id, limit);
-	if (r)
+	if (r) {
 		r->final = u->stopped;
+		u->inlined_cut += r->cut && !(old && old->cut);
+	}
 	follow_unlock(u->follow);
 	if (!r)
 		return -ENOMEM;

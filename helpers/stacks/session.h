@@ -29,6 +29,7 @@ struct resolved {
 	unsigned limit;
 	bool settled; /* no frame is without a name */
 	bool final;   /* nothing is read any more: it stays as it is */
+	bool cut;     /* inlined functions were left out */
 	uint64_t changes; /* of its space's notes, when it was resolved */
 	struct ustack_stack stack;
 	struct rendered *texts;
@@ -63,6 +64,7 @@ struct ustack {
 	uint64_t next_sweep_check; /* CLOCK_MONOTONIC ns */
 
 	uint64_t missing; /* ids whose stack was nowhere */
+	uint64_t inlined_cut; /* resolved stacks in which inlined functions were left out */
 	uint64_t unnamed_gone[USTACK_REASON_MAX]; /* frames of resolved stacks that were dropped */
 };
 
