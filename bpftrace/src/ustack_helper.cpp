@@ -3,6 +3,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <iostream>
+#include <iterator>
 #include <memory>
 #include <unistd.h>
 
@@ -195,6 +196,9 @@ void UstackHelper::tick(BPFtrace &bpftrace)
         return static_cast<std::set<uint64_t> *>(ctx)->count(id) != 0;
       },
       &ids);
+  // A script that prints for weeks must not grow by what it printed
+  for (auto it = written_.begin(); it != written_.end();)
+    it = ids.count(it->first) ? std::next(it) : written_.erase(it);
 }
 
 void UstackHelper::stop()
