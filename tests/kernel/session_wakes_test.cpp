@@ -159,6 +159,31 @@ TEST_F(SessionWakes, AJitdumpThatIsBegunLaterIsFound)
 	EXPECT_TRUE(falls_asleep());
 }
 
+/* Its JIT had begun before anything was known of its notes. */
+TEST_F(SessionWakes, StacksFromBeforeTheNotesWereFoundAreNamed)
+{
+	Folder dir;
+	Code code;
+	const uint64_t born = times_now();
+	Actor jit([&] {
+		notes_builder::jitdump_header header;
+		std::string path = dir / ("jit-" + std::to_string(getpid()) + ".dump");
+		header.pid = static_cast<uint32_t>(getpid());
+		append(path, notes_builder::jitdump(header).load(code.at, 0x40, "early", born).bytes);
+		process_scene::map_file(path);
+	});
+	seen_and_left_alone(jit.pid);
+	Stack s;
+	s.space = life;
+	s.tokens = { native(code.at) };
+	uint64_t id = store(s);
+	EXPECT_EQ("\n" + hex(code.at) + " [no note]\n", text(id));
+	jit.act();
+	EXPECT_TRUE(gets_notes());
+	EXPECT_EQ("\nearly [jit]\n", text(id));
+	EXPECT_EQ(1u, warnings().size()) << "it was told how to get notes, once";
+}
+
 /* They are mapped for writing only, as data is. */
 TEST_F(SessionWakes, UstackNotesThatAreBegunLaterAreFound)
 {
