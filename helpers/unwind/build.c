@@ -2,12 +2,11 @@
 /*
  * From a file's CFI to its table. For each FDE libdw is asked for the rule at its
  * first address and how far that holds, then at the next, and so on (160 ns a
- * row). Where FDEs overlap, what libdw says at an address is what counts, and the
- * place in the file only goes forward. The result is a list of steps, sorted,
- * neighbours different; .debug_frame's steps fill the gaps of .eh_frame's; then
- * the list is cut into buckets.
+ * row). The result is a list of steps, sorted, neighbours different; .debug_frame's
+ * steps fill the gaps of .eh_frame's; then the list is cut into buckets.
  */
 #include <elf.h>
+#include <elfutils/libdwfl.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +14,6 @@
 #include "unwind/internal.h"
 
 #define MAX_STEPS (8u << 20)
-#define MAX_WORDS (16u << 20)
 
 /* From file offset @at on, @rule. */
 struct step {
@@ -31,6 +29,7 @@ struct build {
 	const struct unwind_file *file;
 	struct unwind_rules rules;
 	struct unwind_stats *stats;
+	uint64_t work; /* of UNWIND_MAX_STEPS */
 };
 
 /* ---- steps --------------------------------------------------------------------- */
@@ -84,7 +83,6 @@ static int compile_range(struct build *b, Dwarf_CFI *cfi, const struct unwind_ra
 			 struct steps *s, uint64_t *at)
 {
 	const uint64_t end = r->offset + r->size;
-	uint64_t next;
 	int err = 0;
 
 	if (*at < r->offset)
@@ -93,37 +91,32 @@ static int compile_range(struct build *b, Dwarf_CFI *cfi, const struct unwind_ra
 		uint64_t vaddr = r->vaddr + (*at - r->offset), until = r->vaddr + r->size;
 		int64_t rule = USTACK_RULE_UNKNOWN;
 
+		/* The guard has counted rows, but not those that a rule is cut into. */
+		b->work += r->steps;
+		if (b->work > UNWIND_MAX_STEPS)
+			return -EFBIG;
 		if (!r->refused)
 			rule = rule_at(b, cfi, vaddr, &until);
 		if (rule < 0)
 			return (int)rule;
 		err = add_step(s, *at, (uint32_t)rule);
-		next = *at + (until - vaddr);
-		*at = next;
+		*at += until - vaddr;
 	}
 	return err ? err : add_step(s, *at, USTACK_RULE_NONE);
 }
 
 /* All steps of one section; none if it has nothing that libdw can use. */
-static int compile(struct build *b, const struct unwind_section *section, bool eh,
-		   struct steps *s)
+static int compile(struct build *b, struct unwind_cfi *c, struct steps *s)
 {
-	struct unwind_cfi c;
+	int err = unwind_cfi_open(b->file, c, b->stats);
 	uint64_t at = 0;
-	int err = unwind_cfi_open(b->file, section, eh, &c, b->stats);
 
-	for (size_t i = 0; !err && c.cfi && i < c.n_ranges; i++) {
-		struct unwind_range r = c.ranges[i];
+	for (size_t i = 0; !err && c->cfi && i < c->n_ranges; i++) {
+		const struct unwind_range *r = &c->ranges[i];
 
-		/* Overlapping ones (no compiler makes them): the later one begins. */
-		if (i + 1 < c.n_ranges && c.ranges[i + 1].offset < r.offset + r.size &&
-		    c.ranges[i + 1].offset > r.offset)
-			r.size = c.ranges[i + 1].offset - r.offset;
-		if (r.offset + r.size > at)
-			err = compile_range(b, c.cfi, &r, s, &at);
+		if (r->offset + r->size > at)
+			err = compile_range(b, c->cfi, r, s, &at);
 	}
-	if (!err)
-		unwind_cfi_close(&c);
 	return err;
 }
 
@@ -148,23 +141,18 @@ static int overlay(const struct steps *a, const struct steps *b, struct steps *o
 }
 
 /* The steps of the whole file. */
-static int compile_file(struct build *b, struct steps *s)
+static int compile_all(struct build *b, struct unwind_source *source, struct steps *s)
 {
 	struct steps debug = { 0 }, eh = { 0 };
-	int err = compile(b, &b->file->eh_frame, true, &eh);
+	int err = compile(b, &source->eh, &eh);
 
 	if (!err)
-		err = compile(b, &b->file->debug_frame, false, &debug);
-	if (!err && debug.n)
+		err = compile(b, &source->debug, &debug);
+	if (!err)
 		err = overlay(&eh, &debug, s);
-	if (err || debug.n) {
-		free(eh.v);
-		free(debug.v);
-		return err;
-	}
-	*s = eh;
+	free(eh.v);
 	free(debug.v);
-	return 0;
+	return err;
 }
 
 /* ---- the table ------------------------------------------------------------------ */
@@ -218,7 +206,7 @@ static int cut(struct unwind_table *t, const struct steps *s)
 	size = s->v[s->n - 1].at - t->base; /* the last step is to NONE */
 	t->n_buckets = (uint32_t)((size + USTACK_BUCKET_SIZE - 1) >> USTACK_BUCKET_SHIFT);
 	words = t->n_buckets + 1 + count_rows(s, t->base);
-	if (words > MAX_WORDS)
+	if (words > UNWIND_MAX_WORDS)
 		return -EFBIG;
 	t->words = malloc(words * sizeof(*t->words));
 	if (!t->words)
@@ -244,26 +232,70 @@ static void count(const struct steps *s, struct unwind_stats *stats)
 	}
 }
 
-int unwind_build(int fd, struct unwind_table **out)
+int unwind_source_read(int fd, struct unwind_source *s)
 {
-	struct unwind_file file;
-	struct unwind_table *t;
-	struct build b = { .file = &file };
+	int err;
+
+	memset(s, 0, sizeof(*s));
+	err = unwind_file_read(fd, &s->file);
+	if (!err && s->file.machine != EM_X86_64)
+		err = -ENOTSUP;
+	if (!err)
+		err = unwind_cfi_read(&s->file, &s->file.eh_frame, true, &s->eh);
+	if (!err)
+		err = unwind_cfi_read(&s->file, &s->file.debug_frame, false, &s->debug);
+	if (err)
+		unwind_source_free(s);
+	return err;
+}
+
+void unwind_source_free(struct unwind_source *s)
+{
+	unwind_cfi_close(&s->eh);
+	unwind_cfi_close(&s->debug);
+}
+
+/* What other versions of this file, or of libdw, made of the same bytes is another. */
+#define COMPILER 1
+
+static void digest_section(struct unwind_hash *h, const struct unwind_cfi *c)
+{
+	unwind_hash_add(h, &c->size, sizeof(c->size));
+	unwind_hash_add(h, &c->addr, sizeof(c->addr));
+	if (c->size)
+		unwind_hash_add(h, c->data, c->size);
+}
+
+void unwind_source_digest(const struct unwind_source *s, const uint8_t key[16], uint8_t out[16])
+{
+	const uint64_t fixed[] = { COMPILER, s->file.machine, s->file.n_loads };
+	const char *libdw = dwfl_version(NULL);
+	struct unwind_hash h;
+
+	unwind_hash_start(&h, key);
+	unwind_hash_add(&h, fixed, sizeof(fixed));
+	unwind_hash_add(&h, libdw, strlen(libdw) + 1);
+	for (size_t i = 0; i < s->file.n_loads; i++)
+		unwind_hash_add(&h, &s->file.loads[i], sizeof(s->file.loads[i]));
+	digest_section(&h, &s->eh);
+	digest_section(&h, &s->debug);
+	unwind_hash_end(&h, out);
+}
+
+int unwind_source_compile(struct unwind_source *source, struct unwind_table **out)
+{
+	struct unwind_table *t = calloc(1, sizeof(*t));
+	struct build b = { .file = &source->file };
 	struct steps s = { 0 };
-	int err = unwind_file_read(fd, &file);
+	int err;
 
 	*out = NULL;
-	if (err)
-		return err;
-	if (file.machine != EM_X86_64)
-		return -ENOTSUP;
-	t = calloc(1, sizeof(*t));
 	if (!t)
 		return -ENOMEM;
 	b.stats = &t->stats;
 	err = unwind_rules_init(&b.rules);
 	if (!err)
-		err = compile_file(&b, &s);
+		err = compile_all(&b, source, &s);
 	if (!err) {
 		count(&s, &t->stats);
 		err = cut(t, &s);
@@ -278,4 +310,17 @@ int unwind_build(int fd, struct unwind_table **out)
 	}
 	*out = t;
 	return 0;
+}
+
+int unwind_build(int fd, struct unwind_table **out)
+{
+	struct unwind_source s;
+	int err = unwind_source_read(fd, &s);
+
+	*out = NULL;
+	if (err)
+		return err;
+	err = unwind_source_compile(&s, out);
+	unwind_source_free(&s);
+	return err;
 }

@@ -22,8 +22,7 @@ struct head {
 	char names[64];
 };
 
-static void write_head(struct head *h, const struct unwind_file *f,
-		       const struct unwind_section *s, bool eh)
+static void write_head(struct head *h, const struct unwind_file *f, const struct unwind_cfi *c)
 {
 	memcpy(h->eh.e_ident, ELFMAG, SELFMAG);
 	h->eh.e_ident[EI_CLASS] = ELFCLASS64;
@@ -40,9 +39,9 @@ static void write_head(struct head *h, const struct unwind_file *f,
 	h->sh[SEC_CFI] = (Elf64_Shdr){
 		.sh_name = 1,
 		.sh_type = SHT_PROGBITS,
-		.sh_addr = s->addr,
+		.sh_addr = c->addr,
 		.sh_offset = sizeof(*h),
-		.sh_size = s->size,
+		.sh_size = c->size,
 		.sh_addralign = 1,
 	};
 	h->sh[SEC_NAMES] = (Elf64_Shdr){
@@ -52,18 +51,20 @@ static void write_head(struct head *h, const struct unwind_file *f,
 		.sh_size = sizeof(h->names),
 		.sh_addralign = 1,
 	};
-	snprintf(h->names + 1, sizeof(h->names) - 1, "%s", eh ? ".eh_frame" : ".debug_frame");
+	snprintf(h->names + 1, sizeof(h->names) - 1, "%s", c->eh ? ".eh_frame" : ".debug_frame");
 }
 
 /* Have libdw read the image. Without CFI in it that it can use: nothing, no error. */
-static int open_image(struct unwind_cfi *c, size_t size, bool eh)
+static int open_image(struct unwind_cfi *c)
 {
+	const size_t size = sizeof(struct head) + c->size + UNWIND_GUARD_ROOM;
+
 	if (elf_version(EV_CURRENT) == EV_NONE)
 		return -ENOEXEC;
 	c->elf = elf_memory(c->image, size);
 	if (!c->elf)
 		return -ENOMEM;
-	if (eh) {
+	if (c->eh) {
 		c->cfi = dwarf_getcfi_elf(c->elf);
 		return 0;
 	}
@@ -81,12 +82,30 @@ static int compare_ranges(const void *a, const void *b)
 	return x->size < y->size ? -1 : x->size > y->size;
 }
 
-int unwind_cfi_open(const struct unwind_file *f, const struct unwind_section *s, bool eh,
-		    struct unwind_cfi *c, struct unwind_stats *stats)
+/*
+ * Of FDEs that claim the same code libdw takes the first one that it reads, whatever
+ * that costs for each row of the others. No compiler makes them: none counts.
+ */
+static void refuse_overlaps(struct unwind_cfi *c, struct unwind_stats *stats)
 {
-	const size_t size = sizeof(struct head) + s->size + UNWIND_GUARD_ROOM;
+	struct unwind_range *furthest = c->ranges, *r;
+
+	for (size_t i = 1; i < c->n_ranges; i++) {
+		r = &c->ranges[i];
+		if (r->offset < furthest->offset + furthest->size) {
+			stats->functions -= !r->refused + !furthest->refused;
+			stats->refused += !r->refused + !furthest->refused;
+			r->refused = furthest->refused = true;
+		}
+		if (r->offset + r->size > furthest->offset + furthest->size)
+			furthest = r;
+	}
+}
+
+int unwind_cfi_read(const struct unwind_file *f, const struct unwind_section *s, bool eh,
+		    struct unwind_cfi *c)
+{
 	struct head *head;
-	uint8_t *data;
 	int err;
 
 	memset(c, 0, sizeof(*c));
@@ -94,24 +113,36 @@ int unwind_cfi_open(const struct unwind_file *f, const struct unwind_section *s,
 		return 0;
 	if (s->size > UNWIND_MAX_CFI)
 		return -EFBIG;
-	c->image = head = calloc(1, size);
+	head = calloc(1, sizeof(*head) + s->size + UNWIND_GUARD_ROOM);
 	if (!head)
 		return -ENOMEM;
-	data = (uint8_t *)(head + 1);
-	err = unwind_file_bytes(f, data, s->size, s->offset);
-	if (!err) {
-		write_head(head, f, s, eh);
-		err = unwind_guard(f, head->eh.e_ident, data, s->size, s->addr, eh, c, stats);
-	}
-	if (!err)
-		err = open_image(c, size, eh);
-	if (err) {
+	c->image = head;
+	c->data = (uint8_t *)(head + 1);
+	c->size = s->size;
+	c->addr = s->addr;
+	c->eh = eh;
+	write_head(head, f, c);
+	err = unwind_file_bytes(f, c->data, s->size, s->offset);
+	if (err)
 		unwind_cfi_close(c);
-		return err;
-	}
-	if (c->n_ranges)
+	return err;
+}
+
+int unwind_cfi_open(const struct unwind_file *f, struct unwind_cfi *c, struct unwind_stats *stats)
+{
+	const struct head *head = c->image;
+	int err;
+
+	if (!head)
+		return 0;
+	err = unwind_guard(f, head->eh.e_ident, c, stats);
+	if (!err)
+		err = open_image(c);
+	if (!err && c->n_ranges) {
 		qsort(c->ranges, c->n_ranges, sizeof(*c->ranges), compare_ranges);
-	return 0;
+		refuse_overlaps(c, stats);
+	}
+	return err;
 }
 
 void unwind_cfi_close(struct unwind_cfi *c)

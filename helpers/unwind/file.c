@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where a file's code, its CFI and its build id are. The file may be hostile and
+ * Where a file's code and its CFI are. The file may be hostile and
  * may change while it is read: it is read with pread() into memory of ours,
  * never mapped, every size is bounded before it is allocated, and what is short
  * is an error. Headers that point out of the file are as good as none.
@@ -20,7 +20,6 @@
 #define MAX_SECTIONS 65536 /* the ones we look for are never this far out */
 #define MAX_PHDRS 4096
 #define MAX_NAMES (4u << 20)
-#define MAX_NOTES (64u << 10)
 
 int unwind_file_bytes(const struct unwind_file *f, void *buf, size_t size, uint64_t offset)
 {
@@ -83,39 +82,6 @@ static int add_load(struct unwind_file *f, const Elf64_Phdr *ph)
 	return 0;
 }
 
-/* The build id, if it is among the notes in this part of the file. */
-static void find_id(struct unwind_file *f, uint64_t offset, uint64_t size)
-{
-	uint8_t *notes;
-	size_t at = 0;
-	int err;
-
-	if (f->n_id || size > MAX_NOTES)
-		return;
-	notes = read_new(f, size, offset, &err);
-	while (notes && size - at >= sizeof(Elf64_Nhdr)) {
-		Elf64_Nhdr nh;
-		uint64_t desc, end;
-
-		memcpy(&nh, notes + at, sizeof(nh));
-		desc = at + sizeof(nh) + (((uint64_t)nh.n_namesz + 3) & ~3ull);
-		end = desc + (((uint64_t)nh.n_descsz + 3) & ~3ull);
-		if (desc + nh.n_descsz > size)
-			break;
-		if (nh.n_type == NT_GNU_BUILD_ID && nh.n_namesz == sizeof("GNU") &&
-		    !memcmp(notes + at + sizeof(nh), "GNU", sizeof("GNU")) && nh.n_descsz >= 2 &&
-		    nh.n_descsz <= UNWIND_MAX_ID) {
-			memcpy(f->id, notes + desc, nh.n_descsz);
-			f->n_id = nh.n_descsz;
-			break;
-		}
-		if (end > size)
-			break;
-		at = end;
-	}
-	free(notes);
-}
-
 /*
  * .eh_frame by PT_GNU_EH_FRAME @hdr: version 1, three encodings, then its address,
  * which all linkers write relative to itself in 32 bits. It reaches at most to the
@@ -166,8 +132,6 @@ static int read_phdrs(struct unwind_file *f, const Elf64_Ehdr *eh)
 	for (size_t i = 0; !err && i < eh->e_phnum; i++) {
 		if (ph[i].p_type == PT_LOAD && ph[i].p_flags & PF_X)
 			err = add_load(f, &ph[i]);
-		if (ph[i].p_type == PT_NOTE)
-			find_id(f, ph[i].p_offset, ph[i].p_filesz);
 		if (ph[i].p_type == PT_GNU_EH_FRAME)
 			find_eh_frame(f, &ph[i], ph, eh->e_phnum);
 	}
@@ -200,8 +164,6 @@ static void find_sections(struct unwind_file *f, const Elf64_Shdr *sh, size_t n,
 			f->eh_frame = s;
 		if (s.size && !strncmp(name, ".debug_frame", room) && room > strlen(".debug_frame"))
 			f->debug_frame = s;
-		if (sh[i].sh_type == SHT_NOTE)
-			find_id(f, s.offset, s.size);
 	}
 }
 

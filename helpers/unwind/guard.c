@@ -28,13 +28,14 @@
 #define MAX_REMEMBERED 32
 #define MAX_EXPRESSION 64
 #define MAX_EXPRESSIONS (1u << 20) /* bytes, in all */
-#define MAX_STEPS (1ull << 30)     /* instruction bytes that libdw goes through, in all */
 #define REMEMBER_STEPS 64          /* remembering a state takes as long as so many bytes */
+#define ROW_STEPS 512              /* finding the FDE, beginning with the CIE's state */
 
 struct cie {
 	size_t offset;
 	uint8_t encoding; /* of FDEs' addresses */
 	bool sized;       /* FDEs have augmentation data, with its length */
+	uint32_t steps;   /* of its own instructions, which libdw may run each time anew */
 };
 
 struct guard {
@@ -165,16 +166,20 @@ static bool instructions(const uint8_t *p, const uint8_t *end, struct cost *cost
 	return true;
 }
 
-/* May these instructions be run for each of their rows? */
-static bool afford(struct guard *g, const struct cost *cost)
+/* What it takes to run the instructions once. */
+static uint64_t once(const struct cost *cost)
 {
-	uint64_t once = cost->bytes + cost->remembered * REMEMBER_STEPS;
+	return cost->bytes + cost->remembered * REMEMBER_STEPS;
+}
 
-	if (once > MAX_STEPS || cost->rows > MAX_STEPS ||
-	    (cost->rows + 1) * once > MAX_STEPS - g->steps ||
+/* May instructions of @steps be run for each of their rows? */
+static bool afford(struct guard *g, const struct cost *cost, uint64_t steps)
+{
+	if (steps > UINT32_MAX || cost->rows >= UNWIND_MAX_STEPS / steps ||
+	    (cost->rows + 1) * steps > UNWIND_MAX_STEPS - g->steps ||
 	    cost->expressions > MAX_EXPRESSIONS - g->expressions)
 		return false;
-	g->steps += (cost->rows + 1) * once;
+	g->steps += (cost->rows + 1) * steps;
 	g->expressions += cost->expressions;
 	return true;
 }
@@ -270,12 +275,15 @@ static bool sound_cie(struct guard *g, size_t offset, const uint8_t *version, co
 	    entry.cie.data_alignment_factor < -MAX_ALIGN ||
 	    entry.cie.return_address_register > MAX_REGISTER)
 		return false;
+	if (!augmentation(&entry.cie, cie) ||
+	    entry.cie.initial_instructions > entry.cie.initial_instructions_end ||
+	    !instructions(entry.cie.initial_instructions, entry.cie.initial_instructions_end,
+			  &cost) ||
+	    !afford(g, &cost, once(&cost) + ROW_STEPS))
+		return false;
 	cie->offset = offset;
-	return augmentation(&entry.cie, cie) &&
-	       entry.cie.initial_instructions <= entry.cie.initial_instructions_end &&
-	       instructions(entry.cie.initial_instructions, entry.cie.initial_instructions_end,
-			    &cost) &&
-	       afford(g, &cost);
+	cie->steps = (uint32_t)once(&cost);
+	return true;
 }
 
 static int take_cie(struct guard *g, size_t offset, uint8_t *version, const uint8_t *end)
@@ -323,7 +331,7 @@ static bool encoded(const struct guard *g, uint8_t encoding, const uint8_t **p, 
 	return true;
 }
 
-static int add_range(struct guard *g, uint64_t vaddr, uint64_t size, bool refused)
+static int add_range(struct guard *g, uint64_t vaddr, uint64_t size, uint64_t steps, bool refused)
 {
 	const struct unwind_load *l = unwind_file_code(g->file, vaddr);
 	struct unwind_cfi *c = g->cfi;
@@ -345,6 +353,7 @@ static int add_range(struct guard *g, uint64_t vaddr, uint64_t size, bool refuse
 		.offset = l->offset + (vaddr - l->vaddr),
 		.vaddr = vaddr,
 		.size = size,
+		.steps = (uint32_t)steps,
 		.refused = refused,
 	};
 	return 0;
@@ -355,17 +364,22 @@ static int take_fde(struct guard *g, uint8_t *id, const uint8_t *end, uint64_t c
 {
 	static const uint32_t nowhere = 0xfffffffe;
 	const struct cie *cie = find_cie(g, cie_offset);
+	const struct unwind_load *code = NULL;
 	const uint8_t *p = id + sizeof(nowhere);
-	uint64_t vaddr = 0, size = 0, skip = 0;
+	uint64_t vaddr = 0, size = 0, skip = 0, steps = 0;
 	struct cost cost = { 0 };
-	bool code = cie && encoded(g, cie->encoding, &p, end, &vaddr) &&
-		    encoded(g, cie->encoding & 0x0f, &p, end, &size) && size &&
-		    size <= INT64_MAX && unwind_file_code(g->file, vaddr);
-	bool sound = code && (!cie->sized || (number(&p, end, &skip) && skip <= (uint64_t)(end - p)));
+	bool sound;
 
-	if (sound)
-		p += skip;
-	sound = sound && instructions(p, end, &cost) && afford(g, &cost);
+	if (cie && encoded(g, cie->encoding, &p, end, &vaddr) &&
+	    encoded(g, cie->encoding & 0x0f, &p, end, &size) && size)
+		code = unwind_file_code(g->file, vaddr);
+	sound = code && size <= code->size - (vaddr - code->vaddr) &&
+		(!cie->sized || (number(&p, end, &skip) && skip <= (uint64_t)(end - p))) &&
+		instructions(p + skip, end, &cost);
+	if (sound) {
+		steps = once(&cost) + cie->steps + ROW_STEPS;
+		sound = afford(g, &cost, steps);
+	}
 	if (!sound)
 		memcpy(id, &nowhere, sizeof(nowhere));
 	if (!cie || (code && !sound))
@@ -374,7 +388,7 @@ static int take_fde(struct guard *g, uint8_t *id, const uint8_t *end, uint64_t c
 		g->stats->outside++;
 	else
 		g->stats->functions++;
-	return code ? add_range(g, vaddr, size, !sound) : 0;
+	return code ? add_range(g, vaddr, size, steps, !sound) : 0;
 }
 
 /* ---- the section -------------------------------------------------------------------- */
@@ -407,17 +421,16 @@ static int take_entry(struct guard *g, size_t *at)
 	return err ? err : 1;
 }
 
-int unwind_guard(const struct unwind_file *f, const unsigned char *ident, uint8_t *data,
-		 size_t size, uint64_t addr, bool eh, struct unwind_cfi *c,
+int unwind_guard(const struct unwind_file *f, const unsigned char *ident, struct unwind_cfi *c,
 		 struct unwind_stats *stats)
 {
 	struct guard g = {
 		.file = f,
 		.ident = ident,
-		.data = data,
-		.size = size,
-		.addr = addr,
-		.eh = eh,
+		.data = c->data,
+		.size = c->size,
+		.addr = c->addr,
+		.eh = c->eh,
 		.cfi = c,
 		.stats = stats,
 	};

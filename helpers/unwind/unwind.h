@@ -61,4 +61,59 @@ struct unwind_stretch {
 };
 bool unwind_next(const struct unwind_table *t, struct unwind_stretch *it);
 
+/* ---- tables of earlier runs -------------------------------------------------- */
+
+struct unwind_cache;
+
+/*
+ * Open the folder where tables are kept from run to run; it is made if need be.
+ * @dir NULL: /var/cache/ustack for root, else $XDG_CACHE_HOME/ustack or
+ * ~/.cache/ustack. Of its files the ones that were not used for longest go when they
+ * take more than @max_bytes (0: 256 MB). -EPERM: the folder is not ours alone, or
+ * no folder; or another negative errno. One can do without: NULL is a cache that
+ * holds nothing.
+ */
+int unwind_cache_open(const char *dir, uint64_t max_bytes, struct unwind_cache **out);
+void unwind_cache_close(struct unwind_cache *c);
+
+struct unwind_cache_stats {
+	uint64_t hits;
+	uint64_t stored;
+	uint64_t refused;  /* files that were not as we left them; removed */
+	uint64_t removed;  /* to make room */
+	uint64_t unstored; /* could not be written */
+};
+void unwind_cache_stats(const struct unwind_cache *c, struct unwind_cache_stats *out);
+
+/* ---- tables at hand ------------------------------------------------------------ */
+
+/*
+ * The tables of the files that processes map. Made when first asked for, one for all
+ * files with the same CFI, kept while somebody holds it and, within a bound, beyond.
+ * One user at a time.
+ */
+struct unwind_store;
+
+/* @cache (the caller's, for as long as the store is there) may be NULL. @max_bytes: of all
+ * tables; 0: 512 MB. NULL: no memory. */
+struct unwind_store *unwind_store_new(struct unwind_cache *cache, uint64_t max_bytes);
+void unwind_store_free(struct unwind_store *s); /* with all its tables */
+
+/*
+ * The table of @fd (stays the caller's), to be given back. A file that hasn't changed
+ * since it was last asked for is not read again. Errors are those of unwind_build(), and
+ * are kept, too; -ENOSPC: the tables that are held take all there may be.
+ */
+int unwind_store_get(struct unwind_store *s, int fd, const struct unwind_table **out);
+void unwind_store_put(struct unwind_store *s, const struct unwind_table *t);
+
+struct unwind_store_stats {
+	uint64_t files;  /* read */
+	uint64_t failed; /* of them, that have no table */
+	uint64_t tables; /* at hand */
+	uint64_t memory; /* that they take */
+	uint64_t dropped; /* for want of room, by now */
+};
+void unwind_store_stats(const struct unwind_store *s, struct unwind_store_stats *out);
+
 #endif

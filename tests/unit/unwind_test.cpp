@@ -608,19 +608,19 @@ TEST(UnwindHostile, CodeThatIsNotInTheFile)
 	s.fde(UINT64_MAX - 4, 0x20);
 	s.fde(kText + 0x1000, 0x10);
 	s.fde(kText + 0x500, 0);
-	s.fde(kText + 0xff0, 0x7fffffff); /* reaches out: up to the end */
+	s.fde(kText + 0xff0, 0x11); /* reaches out */
 	s.end();
 	Table t = build(elf_with(s));
 
 	EXPECT_EQ(t->stats.outside, 5u);
-	EXPECT_EQ(t->stats.functions, 1u);
+	EXPECT_EQ(t->stats.refused, 1u);
 	EXPECT_EQ(kind(t, kText), USTACK_UNWIND_NONE);
 	EXPECT_EQ(kind(t, kText + 0x500), USTACK_UNWIND_NONE);
-	EXPECT_EQ(kind(t, kText + 0xff0), USTACK_UNWIND_CFA);
+	EXPECT_EQ(kind(t, kText + 0xff0), USTACK_UNWIND_UNKNOWN);
 	EXPECT_EQ(t->n_buckets, 1u);
 }
 
-/* Two that claim the same code: one of them, or neither; others stay. */
+/* Who claims the same code as another doesn't count; others stay. */
 TEST(UnwindHostile, FunctionsThatOverlap)
 {
 	Section s;
@@ -629,17 +629,18 @@ TEST(UnwindHostile, FunctionsThatOverlap)
 	s.fde(kText + 0x20, 0x10, cfa_offset(16));
 	s.fde(kText + 0x10, 0x40, cfa_offset(32));
 	s.fde(kText + 0x20, 0x08, cfa_offset(48));
-	s.fde(kText + 0x60, 0x10, cfa_offset(64));
+	s.fde(kText + 0x50, 0x10, cfa_offset(64));
+	s.fde(kText + 0x60, 0x10, cfa_offset(72));
+	s.fde(kText + 0x68, 0x10, cfa_offset(80));
 	s.end();
 	Table t = build(elf_with(s));
 	Frame f(1, 0);
 
-	for (uint64_t a = 0x20; a < 0x30; a++) {
-		Caller c = caller(t, kText + a, f);
-
-		EXPECT_TRUE(c.kind != Caller::KNOWN || c.sp == f.reg[RSP] + 16);
-	}
-	EXPECT_EQ(caller(t, kText + 0x60, f).sp, f.reg[RSP] + 64);
+	for (uint64_t a = 0x10; a < 0x78; a++)
+		EXPECT_EQ(kind(t, kText + a), a >= 0x50 && a < 0x60 ? USTACK_UNWIND_CFA : USTACK_UNWIND_UNKNOWN);
+	EXPECT_EQ(caller(t, kText + 0x50, f).sp, f.reg[RSP] + 64);
+	EXPECT_EQ(t->stats.refused, 5u);
+	EXPECT_EQ(t->stats.functions, 1u);
 }
 
 /* Libdw runs a function's instructions again for each of its rows: a long one
@@ -659,6 +660,43 @@ TEST(UnwindHostile, RowsWithoutEndAreRefused)
 
 	EXPECT_EQ(kind(t, kText), USTACK_UNWIND_UNKNOWN);
 	EXPECT_EQ(kind(t, kText + 0x10), USTACK_UNWIND_CFA);
+}
+
+/* What a file may make us do at most, in different ways. Each would take minutes or
+ * gigabytes otherwise; the test's time limit is the one that tells. */
+TEST(UnwindHostile, WorkThatIsNotWorthIt)
+{
+	const std::string plt = breg(7, 8) + breg(16, 0) +
+				bytes({ DW_OP_lit0, DW_OP_and, DW_OP_lit1, DW_OP_ge, DW_OP_lit3, DW_OP_shl, DW_OP_plus });
+	const uint64_t code = 1ull << 30;
+	Section long_cie, plt_byte_by_byte, many;
+
+	/* Instructions that libdw gives up at the end of, for each function anew. */
+	long_cie.cie("zR", DW_EH_PE_absptr, std::string(200000, DW_CFA_nop) + restore(3));
+	for (int i = 0; i < 20000; i++)
+		long_cie.fde(kText + (uint64_t)i * 16, 16);
+	/* A rule that each byte of a gigabyte has to be asked for. */
+	plt_byte_by_byte.cie("zR", DW_EH_PE_absptr);
+	plt_byte_by_byte.fde(kText, code, cfa_expr(plt));
+	/* Functions that are all the same one, which is long. */
+	many.cie("zR", DW_EH_PE_absptr);
+	many.fde(kText, code, std::string(500000, DW_CFA_nop));
+	for (int i = 0; i < 20000; i++)
+		many.fde(kText + (uint64_t)i * 16, 16);
+	for (const Section *s : { &long_cie, &plt_byte_by_byte, &many }) {
+		std::string elf = elf_with(*s);
+		Elf64_Phdr ph;
+		struct unwind_table *t;
+
+		memcpy(&ph, elf.data() + sizeof(Elf64_Ehdr), sizeof(ph));
+		ph.p_filesz = ph.p_memsz = code;
+		elf.replace(sizeof(Elf64_Ehdr), sizeof(ph), raw(ph));
+		Fd f(elf);
+		ASSERT_EQ(ftruncate(f.fd, (off_t)(kTextOffset + code)), 0);
+		int err = unwind_build(f.fd, &t);
+		EXPECT_TRUE(err == -EFBIG || (!err && t->stats.unknown_rows == t->stats.rows)) << err;
+		unwind_free(t);
+	}
 }
 
 TEST(UnwindHostile, SectionThatClaimsMoreThanThereIs)
