@@ -262,6 +262,24 @@ TEST(Unwind, RealignedStack)
 	expect_as_libdw(t, elf_with(s));
 }
 
+/* Where a register lies is said from rsp or rbp, not from the CFA; it is the same place. */
+TEST(Unwind, RegisterSavedAtAnAddressOfItsOwn)
+{
+	Section s;
+
+	s.cie();
+	s.fde(kText, 0x10, cfa_offset(40) + saved_expr(3, breg(7, 24)) + saved_expr(6, breg(7, 16)));
+	s.fde(kText + 0x10, 0x10, def_cfa(6, 16) + saved_expr(3, breg(6, -32)) + saved_expr(16, breg(6, 8)));
+	s.end();
+	Table t = build(elf_with(s));
+	Frame f(1, 0);
+
+	EXPECT_EQ(caller(t, kText, f).bx, memory(f.reg[RSP] + 24));
+	EXPECT_EQ(caller(t, kText, f).bp, memory(f.reg[RSP] + 16));
+	EXPECT_EQ(caller(t, kText + 0x10, f).ip, memory(f.reg[RBP] + 8));
+	expect_as_libdw(t, elf_with(s));
+}
+
 TEST(Unwind, SavedStackPointer)
 {
 	Section s;
@@ -587,6 +605,11 @@ TEST(UnwindHostile, CiesThatAreNotUnderstood)
 		EXPECT_EQ(kind(t, kText + 0x20), USTACK_UNWIND_CFA) << augmentation;
 		EXPECT_EQ(t->stats.refused, 2u) << augmentation;
 	}
+	Section last; /* libdw would follow it for 64 MB past the section */
+	last.cie();
+	last.fde(kText, 0x10);
+	last.cie("z" + std::string(64 << 20, 'L'));
+	EXPECT_EQ(kind(build(elf_with(last)), kText), USTACK_UNWIND_CFA);
 	for (int encoding : { +DW_EH_PE_omit, +DW_EH_PE_uleb128, DW_EH_PE_datarel | DW_EH_PE_udata4,
 			      DW_EH_PE_indirect | DW_EH_PE_absptr }) {
 		Section s;
