@@ -226,10 +226,13 @@ static int await_end(struct follow *f, struct space *s)
 	return err;
 }
 
-static void unawait_end(struct space *s)
+static void unawait_end(struct follow *f, struct space *s)
 {
-	if (s->end_fd >= 0)
-		close(s->end_fd);
+	if (s->end_fd < 0)
+		return;
+	/* Closing is not enough if the tracer has forked: its child has it open, too. */
+	epoll_ctl(f->epoll_fd, EPOLL_CTL_DEL, s->end_fd, NULL);
+	close(s->end_fd);
 	s->end_fd = -1;
 }
 
@@ -243,7 +246,7 @@ struct space *wakes_on_end(struct follow *f, int fd)
 	/* The number may have been given to another one since. */
 	if (!s || poll(&ended, 1, 0) <= 0)
 		return NULL;
-	unawait_end(s);
+	unawait_end(f, s);
 	if (!s->process || !process_alive(s->process))
 		return s;
 	/* It is not that process which ended, but one that had its pid just before. */
@@ -286,7 +289,7 @@ void wakes_end(struct follow *f, struct space *s)
 {
 	struct space *other = follow_lives(f, s->pid);
 
-	unawait_end(s);
+	unawait_end(f, s);
 	unawait(f, &s->dir_watch);
 	unawait(f, &s->map_watch);
 	while (other && (other == s || other->pid != s->pid || other->ended))

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -88,6 +89,7 @@ static pid_t sleeper(void)
 
 	if (pid)
 		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (;;)
 		pause();
 }
@@ -139,6 +141,7 @@ static struct mapper new_mapper(void)
 	if (!m.pid) {
 		uint64_t ns;
 
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (read(go[0], &c, 1) != 1)
 			_exit(1);
 		ns = clock_ns(CLOCK_MONOTONIC);
