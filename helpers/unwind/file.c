@@ -79,7 +79,8 @@ static int add_load(struct unwind_file *f, const Elf64_Phdr *ph)
 	l->vaddr = ph->p_vaddr;
 	l->size = ph->p_filesz < f->size - ph->p_offset ? ph->p_filesz : f->size - ph->p_offset;
 	f->n_loads += l->size > 0;
-	return 0;
+	/* A file as such may be larger: debug information comes after the code. */
+	return l->offset + l->size > UNWIND_MAX_CODE ? -EFBIG : 0;
 }
 
 /*
@@ -206,8 +207,6 @@ int unwind_file_read(int fd, struct unwind_file *f)
 		return -errno;
 	if (!S_ISREG(st.st_mode))
 		return -ENOEXEC;
-	if (st.st_size > UNWIND_MAX_FILE)
-		return -EFBIG;
 	f->size = (uint64_t)st.st_size;
 	err = unwind_file_bytes(f, &eh, sizeof(eh), 0);
 	if (err)

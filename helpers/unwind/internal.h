@@ -10,7 +10,7 @@
 
 /* ---- file.c: where things are in an ELF file ------------------------------- */
 
-#define UNWIND_MAX_FILE UINT32_MAX /* offsets in it are 32 bits */
+#define UNWIND_MAX_CODE UINT32_MAX /* how far in the file it may reach: rows' offsets are 32 bits */
 #define UNWIND_MAX_CFI (128u << 20)
 #define UNWIND_MAX_LOADS 64
 

@@ -767,7 +767,29 @@ TEST(UnwindHostile, SparseSectionIsOverTheBound)
 
 	ASSERT_EQ(ftruncate(file.fd, 3ll << 30), 0);
 	EXPECT_EQ(unwind_build(file.fd, &t), -EFBIG);
+}
+
+/* gigabytes of debug information, say */
+TEST(Unwind, FileOfOver4GiB)
+{
+	Section s;
+
+	s.cie();
+	s.fde(kText, 0x10);
+	s.end();
+	std::string elf = elf_with(s);
+	Fd file(elf);
+	struct unwind_table *t;
+
 	ASSERT_EQ(ftruncate(file.fd, 5ll << 30), 0);
+	ASSERT_EQ(unwind_build(file.fd, &t), 0);
+	EXPECT_EQ(unwind_find(t, kTextOffset)->kind, USTACK_UNWIND_CFA);
+	unwind_free(t);
+
+	Elf64_Phdr ph; /* but code beyond is out of a row's reach */
+	memcpy(&ph, elf.data() + sizeof(Elf64_Ehdr), sizeof(ph));
+	ph.p_filesz = ph.p_memsz = 4ull << 30;
+	ASSERT_EQ(pwrite(file.fd, &ph, sizeof(ph), sizeof(Elf64_Ehdr)), (ssize_t)sizeof(ph));
 	EXPECT_EQ(unwind_build(file.fd, &t), -EFBIG);
 }
 
