@@ -198,6 +198,29 @@ TEST(ustack_helper, a_stack_is_taken_once_a_run)
   EXPECT_EQ(captures(limits.compile()), 2u);
 }
 
+// At a function's entry its caller is found in another way; where it is not known
+// whether the probe is at one, the kernel is asked
+TEST(ustack_helper, the_walk_is_told_where_the_probe_is)
+{
+  auto walk = [](const std::string &probe) {
+    Script script(probe + " { @[ustack(helper)] = count(); }");
+    script.compile();
+    for (auto walk : { "0", "1", "2" })
+      if (script.ir.find(std::string("\"ustack-walk\"=\"") + walk + "\"") !=
+          std::string::npos)
+        return std::string(walk);
+    return "none in " + script.ir;
+  };
+  EXPECT_EQ(walk("kprobe:f"), "1");
+  EXPECT_EQ(walk("uretprobe:/bin/sh:f"), "1");
+  EXPECT_EQ(walk("profile:hz:99"), "1");
+  EXPECT_EQ(walk("uprobe:/bin/sh:f"), "2");
+  EXPECT_EQ(walk("uprobe:/bin/sh:f,uprobe:/bin/sh:g"), "2");
+  EXPECT_EQ(walk("uprobe:/bin/sh:f+4"), "0");
+  EXPECT_EQ(walk("uprobe:/bin/sh:1000"), "0");
+  EXPECT_EQ(walk("uprobe:/bin/sh:f,kprobe:f"), "0");
+}
+
 TEST(ustack_helper, nothing_is_added_to_scripts_without_it)
 {
   Script script("kprobe:f { @[ustack, ustack(perf, 3)] = count(); }");
@@ -205,6 +228,7 @@ TEST(ustack_helper, nothing_is_added_to_scripts_without_it)
   EXPECT_FALSE(script.bpftrace->resources.needs_ustack_helper);
   EXPECT_FALSE(script.bpftrace->maps.Has("ustack_procs"));
   EXPECT_THAT(script.ir, Not(HasSubstr("ustack_capture")));
+  EXPECT_THAT(script.ir, Not(HasSubstr("ustack-walk")));
 }
 
 TEST(ustack_helper, a_spec_that_cannot_be_used_is_refused)

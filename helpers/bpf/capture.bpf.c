@@ -4,7 +4,7 @@
  * by content. One call does this:
  *
  *   1. take one of the CPU's scratch slots (a try-lock);
- *   2. bpf_get_stack() into it, as if all frames were native;
+ *   2. walk the user stack into it (walk.h), as if all frames were native;
  *   3. find the process's space, or make one and tell user space; have the
  *      process's notes gone on from what the runs hold?
  *   4. turn addresses into tokens: what the memo knows, then what it does not
@@ -38,22 +38,8 @@
  * begin with ustack, or are gone again at the end.
  */
 #include "bpf/capture.h"
-
-#define AGAIN(x) (*(volatile typeof(x) *)&(x))
-
-/* What lies in slot->spill. */
-enum {
-	USTACK_SPILL_DEPTH,
-	USTACK_SPILL_SPACE,
-	USTACK_SPILL_REUSED,
-	USTACK_SPILL_PUBLISHED,
-	USTACK_SPILL_MISSES,
-	USTACK_SPILL_RUN,
-	USTACK_SPILL_LOOK,
-};
-
-/* @x, of which LLVM knows nothing from here on. */
-#define HIDE(x) asm volatile("" : "+r"(x))
+#include "bpf/straight.h"
+#include "bpf/walk.h"
 
 #define USTACK_DIGEST_MULTIPLIER 0x9E3779B97F4A7C15ULL
 
@@ -195,38 +181,6 @@ static __always_inline void ustack_space_enter(struct ustack_slot *slot, __u64 n
 }
 
 /* ---- addresses -> tokens ------------------------------------------------- */
-
-/*
- * Choices without branches: a bit, 0 or 1, to multiply with. (A mask would do
- * as well, but newer verifiers fork on `&` with a value known to be 0 or -1.)
- */
-static __always_inline __u64 ustack_bit_top(__u64 x)
-{
-	HIDE(x);
-	x >>= 63;
-	HIDE(x);
-	return x;
-}
-
-/* @a < @b, both below 2^63. */
-static __always_inline __u64 ustack_bit_less(__u64 a, __u64 b)
-{
-	return ustack_bit_top(a - b);
-}
-
-static __always_inline __u64 ustack_bit_nonzero(__u64 x)
-{
-	__u64 minus = -x;
-
-	HIDE(minus);
-	return ustack_bit_top(x | minus);
-}
-
-/* @bit ? @yes : @no */
-static __always_inline __u64 ustack_choose(__u64 bit, __u64 yes, __u64 no)
-{
-	return no ^ ((no ^ yes) * bit);
-}
 
 /* Where the memo keeps what it knows of address @at. */
 static __always_inline struct ustack_memo *ustack_memo_of(struct ustack_slot *slot, __u64 space,
@@ -449,37 +403,69 @@ static __always_inline __u64 ustack_stack_store(struct ustack_slot *slot, __u64 
 /* ---- all of it --------------------------------------------------------------- */
 
 /*
- * bpf_get_stack() returns 0 where there is no user memory to walk: a kernel
- * thread, the idle task, a process past the point of its exit at which it gave
- * its memory up. That is USTACK_ID_NONE, no loss. It fails where the kernel has
- * no buffer for the walk (deep nesting of contexts, or none could be
- * allocated): USTACK_ID_FAULT. A user stack that can't be read further ends
+ * The kernel's walk, where ours does not know (walk.h). bpf_get_stack() returns 0 where
+ * there is no user memory to walk: a kernel thread, the idle task, a process past the
+ * point of its exit at which it gave its memory up. That is USTACK_ID_NONE, no loss. It
+ * fails where the kernel has no buffer for the walk (deep nesting of contexts, or none
+ * could be allocated): USTACK_ID_FAULT. A user stack that can't be read further ends
  * there, with at least its leaf.
  *
  * One frame more than wanted is asked for, to know whether there was more. The
  * kernel itself stops at kernel.perf_event_max_stack, 127 by default; so for
  * 127 frames out of 127 it can't be known, and is said to be more. (Where that
  * sysctl was set lower, the kernel's cut can't be seen from here.)
+ *
+ * At an entry (SPILL_CALLER) a kernel that did not see the caller is asked for its frames
+ * once more, behind the place of the caller's.
+ *
+ * Returns 1 and leaves how many there are in SPILL_DEPTH, or 0 or -1 as above.
  */
-static __always_inline __u64 ustack_capture_in(struct ustack_slot *slot, void *ctx, __u32 frames)
+static __always_inline long ustack_kernels_walk(struct ustack_slot *slot, void *ctx, __u64 limit)
+{
+	__u64 room = ((limit - 1) & 127) * sizeof(__u64), depth;
+	long n = bpf_get_stack(ctx, slot->stack.token, room + sizeof(__u64), BPF_F_USER_STACK);
+	__u64 caller = AGAIN(slot->spill[USTACK_SPILL_CALLER]);
+
+	if (n < 0)
+		return -1;
+	if (n < (long)sizeof(__u64))
+		return 0;
+	if (caller && AGAIN(slot->stack.token[1]) != caller) {
+		n = bpf_get_stack(ctx, slot->stack.token + 1, room, BPF_F_USER_STACK);
+		if (n < 0)
+			return -1;
+		AGAIN(slot->stack.token[1]) = caller;
+		n += sizeof(__u64);
+	}
+	depth = (__u64)n / sizeof(__u64);
+	if (depth == USTACK_MAX_FRAMES)
+		depth++;
+	AGAIN(slot->spill[USTACK_SPILL_DEPTH]) = depth;
+	return 1;
+}
+
+static __always_inline __u64 ustack_capture_in(struct ustack_slot *slot, void *ctx, __u32 frames,
+					       __u64 how)
 {
 	__u64 wanted = frames, depth, digest, now;
 	__u32 flags = 0;
-	long n;
 
 	if (!wanted || wanted > USTACK_MAX_FRAMES)
 		wanted = USTACK_MAX_FRAMES;
-	n = bpf_get_stack(ctx, slot->stack.token, ((wanted & 127) + 1) * sizeof(__u64),
-			  BPF_F_USER_STACK);
-	if (n < 0)
-		return USTACK_ID_FAULT;
-	if (n < (long)sizeof(__u64))
-		return USTACK_ID_NONE;
-	depth = (__u64)n / sizeof(__u64);
-	if (depth > wanted || depth >= USTACK_MAX_FRAMES)
+	AGAIN(slot->spill[USTACK_SPILL_CALLER]) = 0;
+	if (!(how & (USTACK_WALK | USTACK_AT_ENTRY)) || !ustack_walk(slot, wanted + 1, how)) {
+		long n = ustack_kernels_walk(slot, ctx, wanted + 1);
+
+		if (n < 0)
+			return USTACK_ID_FAULT;
+		if (!n)
+			return USTACK_ID_NONE;
+	}
+	depth = AGAIN(slot->spill[USTACK_SPILL_DEPTH]);
+	if (depth > wanted) {
 		flags = USTACK_F_MORE;
-	if (depth > wanted)
 		depth = wanted;
+	}
 	AGAIN(slot->spill[USTACK_SPILL_DEPTH]) = depth;
 
 	AGAIN(slot->stack.head.depth) = depth;
@@ -507,9 +493,8 @@ USTACK_ENTRY_POINT __u64 ustack_capture(void *ctx, __u32 frames, __u64 flags)
 	__u64 id;
 	__u32 what;
 
-	(void)flags;
 	if (slot) {
-		id = ustack_capture_in(slot, ctx, frames);
+		id = ustack_capture_in(slot, ctx, frames, flags);
 		ustack_slot_release(slot);
 	} else {
 		id = USTACK_ID_BUSY;

@@ -56,12 +56,23 @@ extern void *ustack_map(__u32 which) __attribute__((const));
 #endif
 
 /*
+ * How to walk. 0: by bpf_get_stack(). The others are the walk of walk.h, which costs a
+ * fraction of that; they need a kernel with BTF, from which registers come. It has to be
+ * told whether the probe is where no frame is yet:
+ *
+ *   USTACK_WALK       in no uprobe, or in one that is not at a function's beginning
+ *   USTACK_AT_ENTRY   in a uprobe at a function's first instruction
+ */
+#define USTACK_WALK (1ULL << 0)
+#define USTACK_AT_ENTRY (1ULL << 1)
+
+/*
  * Take the current process's user stack, look its frames up and store it.
  *
  * @ctx: the program's context, as bpf_get_stack() wants it.
  * @frames: how many frames to keep at most, 1 to USTACK_MAX_FRAMES; 0 and what
  *     is larger mean USTACK_MAX_FRAMES. Preferably a constant.
- * @flags: reserved, 0.
+ * @flags: 0, USTACK_WALK or USTACK_AT_ENTRY; a constant.
  *
  * Returns the stored stack's id, or one of the USTACK_ID_* below USTACK_ID_MIN,
  * each counted in `counts` but for USTACK_ID_NONE, which is no loss.

@@ -17,13 +17,13 @@ struct {
 	__type(value, __u64);
 } counts SEC(".maps");
 
-static __always_inline int count_stack(void *ctx)
+static __always_inline int count_stack(void *ctx, __u64 how)
 {
 	__u64 id, one = 1, *n;
 
 	if (bpf_get_current_pid_tgid() >> 32 != pid)
 		return 0;
-	id = ustack_capture(ctx, USTACK_MAX_FRAMES, 0);
+	id = ustack_capture(ctx, USTACK_MAX_FRAMES, how);
 	n = bpf_map_lookup_elem(&counts, &id);
 	if (!n && !bpf_map_update_elem(&counts, &id, &one, BPF_NOEXIST))
 		return 0;
@@ -38,10 +38,10 @@ static __always_inline int count_stack(void *ctx)
 
 SEC("perf_event") int on_sample(void *ctx)
 {
-	return count_stack(ctx);
+	return count_stack(ctx, USTACK_WALK);
 }
 
-SEC("uprobe") int on_call(void *ctx)
+SEC("uprobe") int on_call(void *ctx) /* of a function */
 {
-	return count_stack(ctx);
+	return count_stack(ctx, USTACK_AT_ENTRY);
 }

@@ -24,7 +24,7 @@ int count_stack(void *ctx)
     if (bpf_get_current_pid_tgid() >> 32 != PID)
         return 0;
 
-    u64 id = ustack_capture(ctx, USTACK_MAX_FRAMES, 0);
+    u64 id = ustack_capture(ctx, USTACK_MAX_FRAMES, HOW);
     u64 *n = counts.lookup_or_try_init(&id, &zero);
     if (n)
         __sync_fetch_and_add(n, 1);
@@ -43,7 +43,8 @@ parser.add_argument("-v", dest="verbose", action="store_true", help="say what is
 args = parser.parse_args()
 
 session = ustack.Session(verbose=args.verbose)
-bpf = BPF(text=PROGRAM, cflags=session.cflags() + ["-DPID=%d" % args.pid])
+how = "USTACK_AT_ENTRY" if args.place else "USTACK_WALK"
+bpf = BPF(text=PROGRAM, cflags=session.cflags() + ["-DPID=%d" % args.pid, "-DHOW=" + how])
 
 # Follow processes first, then attach.
 session.start()

@@ -170,6 +170,8 @@ struct ustack_stack128 {
 #define USTACK_MEMO 4096 /* direct-mapped: two frames of a stack that share a
 			  * place cost a lookup each, every time */
 
+#define USTACK_PIECE 4096
+
 struct ustack_memo {
 	__u64 ip;
 	__u64 space;
@@ -179,8 +181,9 @@ struct ustack_memo {
 
 struct ustack_slot {
 	__u64 lock;
-	__u64 spill[7]; /* values the verifier is made to forget */
+	__u64 spill[13]; /* values the verifier is made to forget */
 	__u64 ip[USTACK_CLASS128];
+	__u8 piece[USTACK_PIECE + 16]; /* of the user stack; a frame may begin in its last byte */
 	struct ustack_stack128 stack;
 	struct ustack_memo memo[USTACK_MEMO];
 };

@@ -51,6 +51,6 @@ SEC("uprobe") int cost_stackid(void *ctx)
 
 SEC("uprobe") int cost_capture(void *ctx)
 {
-	add_one(&by_capture, ustack_capture(ctx, USTACK_MAX_FRAMES, 0));
+	add_one(&by_capture, ustack_capture(ctx, USTACK_MAX_FRAMES, USTACK_AT_ENTRY));
 	return 0;
 }

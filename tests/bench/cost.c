@@ -11,7 +11,8 @@
  * frame-pointer functions: `same`, one that calls itself, and `distinct`, code
  * written into memory like a JIT's, a function of its own for each frame,
  * scattered over as many pages as 1,000,000 annotations take. All of it is
- * published; before that, the addresses stored are compared with stock's.
+ * published; before that, the addresses stored are compared with stock's (which has them
+ * all since Linux 6.12: older ones lose the caller at an entry).
  */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>

@@ -5,7 +5,8 @@
 /*
  * ut_site: the probed instruction, in a frame of its own.
  * ut_a(n), ut_b(n): call themselves n times, then the leaf. ut_cross calls the
- * leaf with its return address exactly at the start of a page.
+ * leaf with its return address exactly at the start of a page. ut_root(f, n) calls f(n) as
+ * a thread's first function: nothing random lies beyond.
  */
 asm(R"(
 	.pushsection .text
@@ -50,6 +51,15 @@ ut_cross_ret:
 	pop %rbp
 	ret
 ut_cross_end:
+	.globl ut_root
+ut_root:
+	push %rbp
+	xor %ebp, %ebp
+	mov %rdi, %rax
+	mov %rsi, %rdi
+	call *%rax
+	pop %rbp
+	ret
 	.popsection
 )");
 
@@ -61,9 +71,10 @@ namespace capture_scene {
 
 	while (read(commands, &c, sizeof(c)) == sizeof(c)) {
 		switch (c.what) {
-		case 'a': ut_a(c.n); break;
-		case 'b': ut_b(c.n); break;
-		case 'x': ut_cross(); break;
+		case 'a': ut_root(ut_a, c.n); break;
+		case 'b': ut_root(ut_b, c.n); break;
+		case 'x': ut_root(reinterpret_cast<void (*)(long)>(ut_cross), 0); break;
+		case 'f': ut_root(reinterpret_cast<void (*)(long)>(c.n), 0); break;
 		case 't': (void)*reinterpret_cast<volatile char *>(c.n); break;
 		case 'e': {
 			char fds[32];

@@ -36,6 +36,7 @@ extern char ut_cross_ret[], ut_cross_end[];
 void ut_a(long n);
 void ut_b(long n);
 void ut_cross(void);
+void ut_root(void (*f)(long), long n);
 }
 
 namespace capture_scene {
@@ -50,7 +51,7 @@ inline uint64_t instance(uint64_t n) { return USTACK_TOKEN(USTACK_TAG_INSTANCE, 
 /* ---- the child ------------------------------------------------------------------ */
 
 struct Command {
-	char what; /* a, b: ut_a(n), ut_b(n); x: ut_cross; t: touch the page at n; e: exec;
+	char what; /* a, b: ut_a(n), ut_b(n); x: ut_cross; f: the function at n, as a thread's first; t: touch the page at n; e: exec;
 		    * s: spin for good; q: exit */
 	long n;
 };
@@ -176,6 +177,13 @@ struct CaptureTest : ::testing::Test {
 		start(opts);
 	}
 
+	/* The programs that these tests attach: verifying one takes its time. */
+	virtual bool wanted(const struct bpf_program *p)
+	{
+		return p == probes->progs.uprobe_1 || p == probes->progs.uprobe_2 ||
+		       p == probes->progs.uprobe_20 || p == probes->progs.perf_event_5;
+	}
+
 	void load()
 	{
 		probes = probe__open();
@@ -189,9 +197,7 @@ struct CaptureTest : ::testing::Test {
 			ASSERT_EQ(0, bpf_map__reuse_fd(map[i], maps_fd(m.get(), (enum ustack_map)i)));
 		struct bpf_program *p;
 		bpf_object__for_each_program(p, probes->obj)
-			bpf_program__set_autoload(p, p == probes->progs.uprobe_1 ||
-				p == probes->progs.uprobe_2 || p == probes->progs.uprobe_20 ||
-				p == probes->progs.perf_event_5);
+			bpf_program__set_autoload(p, wanted(p));
 		ASSERT_EQ(0, probe__load(probes));
 		seen_rb = ring_buffer__new(bpf_map__fd(probes->maps.seen), [](void *ctx, void *data, size_t) {
 			((CaptureTest *)ctx)->seen.push_back(*(Seen *)data);
@@ -200,10 +206,10 @@ struct CaptureTest : ::testing::Test {
 		ASSERT_TRUE(seen_rb);
 	}
 
-	void attach(struct bpf_program *p)
+	void attach(struct bpf_program *p, const void *where = ut_site, bool at_return = false)
 	{
-		struct bpf_link *link = bpf_program__attach_uprobe(p, false, -1, "/proc/self/exe",
-								   file_offset(addr(ut_site)));
+		struct bpf_link *link = bpf_program__attach_uprobe(p, at_return, -1, "/proc/self/exe",
+								   file_offset(addr(where)));
 		ASSERT_TRUE(link) << strerror(errno);
 		links.push_back(link);
 	}

@@ -31,13 +31,13 @@ static __always_inline void tell(__u64 id, __u32 which)
 #define SHAPE(name, section)                                                  \
 	SEC(section) int name##_1(void *ctx)                                   \
 	{                                                                      \
-		tell(ustack_capture(ctx, USTACK_MAX_FRAMES, 0), 1);             \
+		tell(ustack_capture(ctx, USTACK_MAX_FRAMES, USTACK_WALK), 1);             \
 		return 0;                                                      \
 	}                                                                      \
 	SEC(section) int name##_2(void *ctx)                                   \
 	{                                                                      \
-		tell(ustack_capture(ctx, USTACK_MAX_FRAMES, 0), 1);             \
-		tell(ustack_capture(ctx, 5, 0), 2);                            \
+		tell(ustack_capture(ctx, USTACK_MAX_FRAMES, USTACK_WALK), 1);             \
+		tell(ustack_capture(ctx, 5, USTACK_WALK), 2);                            \
 		return 0;                                                      \
 	}
 
@@ -50,12 +50,35 @@ SHAPE(perf_event, "perf_event")
 
 SEC("perf_event") int perf_event_5(void *ctx)
 {
-	tell(ustack_capture(ctx, 5, 0), 5);
+	tell(ustack_capture(ctx, 5, USTACK_WALK), 5);
 	return 0;
 }
 
 SEC("uprobe") int uprobe_20(void *ctx)
 {
-	tell(ustack_capture(ctx, 20, 0), 20);
+	tell(ustack_capture(ctx, 20, USTACK_WALK), 20);
+	return 0;
+}
+
+SEC("uprobe") int uprobe_entry(void *ctx)
+{
+	tell(ustack_capture(ctx, USTACK_MAX_FRAMES, USTACK_AT_ENTRY), 1);
+	return 0;
+}
+
+/* One stack, walked by us and by the kernel. */
+#define BOTH(name, section)                                                   \
+	SEC(section) int name##_both(void *ctx)                                \
+	{                                                                      \
+		tell(ustack_capture(ctx, USTACK_MAX_FRAMES, USTACK_WALK), 1);   \
+		tell(ustack_capture(ctx, USTACK_MAX_FRAMES, 0), 2);            \
+		return 0;                                                      \
+	}
+BOTH(uprobe, "uprobe")
+BOTH(perf_event, "perf_event")
+
+SEC("uretprobe") int uretprobe_nothing(void *ctx)
+{
+	(void)ctx;
 	return 0;
 }

@@ -2,8 +2,8 @@
 /*
  * A JIT that tells of its code in ustack notes, as runtimes would, for tests:
  *
- *     probe_here                       C: `push %rbp`, a place for a uprobe
- *     (called)                         C: not seen, the walk goes by frame pointers
+ *     probe_here                       C: a place for a uprobe at its entry
+ *     called                           C: its caller
  *     callback                         C: a note tells of it besides its symbol
  *     leaf  (lib.ns:12) inlined into
  *     middle (main.ns:31) inlined into

@@ -31,6 +31,24 @@ namespace {
 const char *CAPTURE = "ustack_capture";
 const char *DROPPED = "ustack_dropped";
 const char *MAP = "ustack_map";
+const char *WALK = "ustack-walk"; // a probe's attribute
+
+// USTACK_WALK and USTACK_AT_ENTRY of helpers/bpf/capture.h in libustack. 0: by the
+// kernel's own walk, which looks at the instruction itself.
+enum Walk : uint64_t
+{
+  KERNELS = 0,
+  OWN = 1,
+  OWN_AT_ENTRY = 2,
+};
+
+Walk walk_at(const AttachPoint &ap)
+{
+  if (probetype(ap.provider) != ProbeType::uprobe)
+    return OWN;
+  return ap.address == 0 && ap.func_offset == 0 && !ap.func.empty() ? OWN_AT_ENTRY
+                                                                    : KERNELS;
+}
 
 std::vector<CallInst *> calls_of(Function &callee)
 {
@@ -108,6 +126,19 @@ AllocaInst *once_a_run(IRBuilderBPF &b, Function &probe, const std::string &name
 
 } // namespace
 
+void note_ustack_walk(Function &function, const Probe &probe, BPFtrace &bpftrace)
+{
+  if (!bpftrace.resources.needs_ustack_helper)
+    return;
+
+  // One program may serve several attach points, of several kinds
+  Walk walk = walk_at(*probe.attach_points->front());
+  for (const AttachPoint *ap : *probe.attach_points)
+    if (walk_at(*ap) != walk)
+      walk = KERNELS;
+  function.addFnAttr(WALK, std::to_string(walk));
+}
+
 Value *create_ustack_capture(IRBuilderBPF &b,
                              Module &module,
                              Value *ctx,
@@ -140,8 +171,9 @@ Value *create_ustack_capture(IRBuilderBPF &b,
                                             b.getInt8PtrTy(),
                                             b.getInt32Ty(),
                                             b.getInt64Ty());
+  const auto walk = std::stoull(probe->getFnAttribute(WALK).getValueAsString().str());
   b.CreateStore(b.CreateCall(capture,
-                             { ctx, b.getInt32(stack_type.limit), b.getInt64(0) }),
+                             { ctx, b.getInt32(stack_type.limit), b.getInt64(walk) }),
                 id);
   b.CreateStore(b.getInt64(1), taken);
   b.CreateBr(done_block);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ast.h"
 #include "irbuilderbpf.h"
 #include "bpftrace.h"
 
@@ -12,6 +13,10 @@ llvm::Value *create_ustack_capture(IRBuilderBPF &b,
                                    llvm::Module &module,
                                    llvm::Value *ctx,
                                    const StackType &stack_type);
+
+// How the probe's stacks are to be walked is known where it begins. Nothing is added
+// to the programs of scripts without ustack(helper).
+void note_ustack_walk(llvm::Function &function, const Probe &probe, BPFtrace &bpftrace);
 
 // A map of a script that uses ustack(helper) took no new key: it was full. The
 // loss is counted with libustack's own. Nothing is added to other scripts.

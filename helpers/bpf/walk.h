@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * The walk: from the registers with which the thread left user mode, along the
+ * frame pointers, to the addresses of its frames.
+ *
+ * bpf_get_stack() does the same, with a guarded copy out of user memory for each
+ * frame. Here the stack is copied in pieces of 4 KiB, and the frames are followed
+ * within the copy: a tenth of the cost. What it finds is what the kernel finds,
+ * and
+ *
+ *   - the caller of a function at whose entry a uprobe is: its return address is
+ *     where the stack pointer points, the frame pointer still the caller's. (The
+ *     kernel sees that since 6.12, where the first instruction is `push %rbp` or
+ *     endbr64; here the probe says that it is at the entry.)
+ *   - the walk ends at a return address of 0, and at a frame pointer that is none: not
+ *     aligned, in the first page (nothing is ever mapped there), or its own frame's;
+ *   - as many frames as are asked for, whatever kernel.perf_event_max_stack is.
+ *
+ * Registers: bpf_task_pt_regs() of the current task. On x86-64 every way out of
+ * user mode (interrupts, NMIs, int3, system calls) leaves them there, so they are
+ * the probe's own context in a uprobe and in a sample of user code, and the last
+ * ones of user mode in a probe in the kernel.
+ *
+ * What this walk does not know is left to the kernel's: threads without user
+ * registers (kernel threads; those of io_uring have no address), 32-bit
+ * programs, a stack that can't be read where the stack pointer is (past exit; not in
+ * memory), uretprobes (a return address that is the uprobes' trampoline; newer
+ * kernels put in the one that it replaced), and stacks that lie in too many pieces.
+ *
+ * Two loops: over pieces, and over the frames in one. The frames' is straight code
+ * (capture.bpf.c says why); what is known from one round to the next lies in the
+ * slot's memory.
+ */
+#ifndef USTACK_BPF_WALK_H
+#define USTACK_BPF_WALK_H
+
+#include "bpf/straight.h"
+
+/* struct pt_regs of x86-64, as far as it is read. */
+struct ustack_regs {
+	__u64 r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip;
+	__u16 cs, cs_above[3];
+	__u64 flags, sp, ss;
+};
+
+#define USTACK_USER_CS 0x33 /* of 64-bit code */
+#define USTACK_FRAME 16     /* the caller's frame pointer, the return address */
+
+/*
+ * How many pieces, and how many frames in one before the next is read. More cost
+ * the verifier; stacks that need more are the kernel's.
+ */
+#define USTACK_PIECES 16
+#define USTACK_PIECE_FRAMES 64
+
+/*
+ * Copy the stack from @base to the end of its page, or of the next one if a frame at @base
+ * lies in both: whether a page is there is asked once, for to be told that it
+ * is not costs more than copying it. False if it isn't, or @base is no frame's address.
+ */
+static __always_inline int ustack_piece_read(struct ustack_slot *slot, __u64 base)
+{
+	__u64 size = USTACK_PAGE_SIZE - ((base + USTACK_FRAME - 1) & (USTACK_PAGE_SIZE - 1)) +
+		     USTACK_FRAME - 1;
+
+	__u64 good = ustack_bit_nonzero(base >> USTACK_PAGE_SHIFT) & ~ustack_bit_nonzero(base & 7);
+
+	AGAIN(slot->spill[USTACK_SPILL_BASE]) = base;
+	AGAIN(slot->spill[USTACK_SPILL_LAST]) = size - USTACK_FRAME;
+	return !bpf_probe_read_user(slot->piece, size, (void *)(base | (good ^ 1) << 63));
+}
+
+/*
+ * Is @ret the uprobes' trampoline? That begins a page. (So do one in some thousand
+ * real return addresses, whose stacks cost more, and are right too.)
+ */
+static __always_inline void ustack_note_trampoline(struct ustack_slot *slot, __u64 ret)
+{
+	__u64 begins = ustack_bit_nonzero(ret) & ~ustack_bit_nonzero(ret & (USTACK_PAGE_SIZE - 1));
+
+	AGAIN(slot->spill[USTACK_SPILL_TRAMPOLINE]) |= begins;
+}
+
+/* The frames of one piece. Leaves the next frame's address, 0 if there is none. */
+static __always_inline void ustack_piece_walk(struct ustack_slot *slot)
+{
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < USTACK_PIECE_FRAMES; i++) {
+		__u64 frame = AGAIN(slot->spill[USTACK_SPILL_FRAME]);
+		__u64 depth = AGAIN(slot->spill[USTACK_SPILL_DEPTH]);
+		__u64 at = frame - AGAIN(slot->spill[USTACK_SPILL_BASE]), next, ret, more;
+
+		if (at > AGAIN(slot->spill[USTACK_SPILL_LAST]) ||
+		    depth >= AGAIN(slot->spill[USTACK_SPILL_LIMIT]))
+			break;
+		HIDE(at);
+		at &= USTACK_PIECE - 1;
+		next = AGAIN(*(__u64 *)(slot->piece + at));
+		ret = AGAIN(*(__u64 *)(slot->piece + at + 8));
+		more = ustack_bit_nonzero(ret);
+		ustack_note_trampoline(slot, ret);
+		AGAIN(slot->stack.token[depth & 127]) = ret;
+		AGAIN(slot->spill[USTACK_SPILL_DEPTH]) = depth + more;
+		AGAIN(slot->spill[USTACK_SPILL_FRAME]) = next * more * ustack_bit_nonzero(next ^ frame);
+	}
+}
+
+/*
+ * Walk, @limit frames at most, into slot->stack.token and SPILL_DEPTH. False if this
+ * stack is for the kernel's walk; then nothing is left.
+ */
+static __always_inline int ustack_walk(struct ustack_slot *slot, __u64 limit, __u64 flags)
+{
+	struct ustack_regs *regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	__u64 sp = regs->sp, ret;
+
+	if (regs->cs != USTACK_USER_CS || !regs->ip)
+		return 0;
+	AGAIN(slot->stack.token[0]) = regs->ip;
+	AGAIN(slot->spill[USTACK_SPILL_FRAME]) = regs->bp;
+	AGAIN(slot->spill[USTACK_SPILL_DEPTH]) = 1;
+	AGAIN(slot->spill[USTACK_SPILL_LIMIT]) = limit;
+	AGAIN(slot->spill[USTACK_SPILL_TRAMPOLINE]) = 0;
+	if (!ustack_piece_read(slot, sp))
+		return 0;
+	if (flags & USTACK_AT_ENTRY) {
+		ret = AGAIN(*(__u64 *)slot->piece);
+		AGAIN(slot->stack.token[1]) = ret;
+		AGAIN(slot->spill[USTACK_SPILL_DEPTH]) = 1 + ustack_bit_nonzero(ret >> USTACK_PAGE_SHIFT);
+		ustack_note_trampoline(slot, ret);
+		ret *= 1 - AGAIN(slot->spill[USTACK_SPILL_TRAMPOLINE]);
+		AGAIN(slot->spill[USTACK_SPILL_CALLER]) = ret * ustack_bit_nonzero(ret >> USTACK_PAGE_SHIFT);
+	}
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < USTACK_PIECES; i++) {
+		__u64 frame;
+
+		ustack_piece_walk(slot);
+		frame = AGAIN(slot->spill[USTACK_SPILL_FRAME]);
+		if (!frame || AGAIN(slot->spill[USTACK_SPILL_DEPTH]) >= AGAIN(slot->spill[USTACK_SPILL_LIMIT]))
+			goto done;
+		if (!ustack_piece_read(slot, frame))
+			goto done;
+	}
+	return 0;
+done:
+	return !AGAIN(slot->spill[USTACK_SPILL_TRAMPOLINE]);
+}
+
+#endif
