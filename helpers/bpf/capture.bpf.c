@@ -96,7 +96,7 @@ static __always_inline __u64 ustack_space_known(__u32 tgid)
 	return USTACK_SPACE_TGID(space) == tgid ? space : 0;
 }
 
-static __always_inline void ustack_event_send(__u32 type, __u64 space, __u64 now)
+static __always_inline long ustack_event_send(__u32 type, __u64 space, __u64 now)
 {
 	struct ustack_event event = {
 		.type = type,
@@ -105,8 +105,7 @@ static __always_inline void ustack_event_send(__u32 type, __u64 space, __u64 now
 		.time = now,
 	};
 
-	if (bpf_ringbuf_output(USTACK_MAP(EVENTS), &event, sizeof(event), 0))
-		ustack_count_one(USTACK_COUNT_EVENTS_FULL);
+	return bpf_ringbuf_output(USTACK_MAP(EVENTS), &event, sizeof(event), 0);
 }
 
 /* First sight of a process: make its space and tell user space. Two threads may
@@ -117,7 +116,8 @@ static __always_inline __u64 ustack_space_make(__u32 tgid)
 	__u64 space = USTACK_SPACE(tgid, now);
 
 	if (!bpf_map_update_elem(USTACK_MAP(PROCS), &tgid, &space, BPF_NOEXIST)) {
-		ustack_event_send(USTACK_EVENT_SPACE, space, now);
+		if (ustack_event_send(USTACK_EVENT_SPACE, space, now))
+			ustack_count_one(USTACK_COUNT_EVENTS_FULL);
 		return space;
 	}
 	space = ustack_space_known(tgid);
@@ -151,7 +151,9 @@ static __always_inline void ustack_compare_counters(struct ustack_slot *slot, st
 		AGAIN(slot->spill[USTACK_SPILL_LOOK]) = 0; /* no hit would be final */
 	if (!AGAIN(known->told)) {
 		AGAIN(known->told) = 1;
-		ustack_event_send(USTACK_EVENT_LATE, AGAIN(slot->spill[USTACK_SPILL_SPACE]), now);
+		/* Without room the next probe tells it. */
+		if (ustack_event_send(USTACK_EVENT_LATE, AGAIN(slot->spill[USTACK_SPILL_SPACE]), now))
+			AGAIN(known->told) = 0;
 	}
 }
 
