@@ -8,6 +8,7 @@
 #include "ast/passes/printer.h"
 #include "ast/passes/resource_analyser.h"
 #include "ast/passes/semantic_analyser.h"
+#include "bpf_callbacks.h"
 #include "clang_parser.h"
 #include "driver.h"
 #include "mocks.h"
@@ -57,7 +58,8 @@ public:
     std::ostringstream text;
     codegen.DumpIR(text);
     ir = text.str();
-    return programs(codegen.emit());
+    object = codegen.emit();
+    return programs(object);
   }
 
   // Of an object's sections, those that are loaded
@@ -74,6 +76,7 @@ public:
   Driver driver;
   std::ostringstream out;
   std::string ir;
+  BpfBytecode object;
   bool accepted;
 };
 
@@ -185,6 +188,64 @@ TEST(ustack_helper, each_section_is_whole)
     EXPECT_GE(calls, 1u) << name;
   }
   EXPECT_THAT(script.ir, Not(HasSubstr("@ustack_map(")));
+}
+
+const struct bpf_insn *insns_of(const std::vector<uint8_t> &code)
+{
+  return reinterpret_cast<const struct bpf_insn *>(code.data());
+}
+
+// What the kernel wants of bpf_prog_load_opts
+struct LoadOptions
+{
+  int prog_btf_fd = -1;
+  const void *func_info = nullptr;
+  uint32_t func_info_cnt = 0, func_info_rec_size = 0;
+};
+
+// A callback's number leads to its place in the same section
+TEST(ustack_helper, callbacks_are_where_their_numbers_say)
+{
+  Script script("kprobe:f { @[ustack(helper)] = count(); } "
+                "kprobe:g { @[ustack(helper)] = count(); print(ustack(helper, 9)); }");
+  std::set<uint32_t> numbers;
+  for (auto &[name, code] : script.compile())
+  {
+    auto *insns = insns_of(code);
+    size_t n = code.size() / sizeof(*insns);
+    for (size_t i = 0; i < n; i++)
+    {
+      if (insns[i].code != (BPF_LD | BPF_IMM | BPF_DW))
+        continue;
+      if (insns[i].src_reg == BPF_PSEUDO_FUNC)
+      {
+        EXPECT_TRUE(numbers.insert(insns[i].imm).second) << "two have one number";
+        auto start = callback_start(script.object, insns[i].imm);
+        ASSERT_TRUE(start.has_value()) << name;
+        ASSERT_GT(*start, 0u);
+        ASSERT_LT(*start, n);
+        // it follows the end of another function
+        EXPECT_EQ(insns[*start - 1].code, BPF_JMP | BPF_EXIT) << name;
+      }
+      i++;
+    }
+  }
+  EXPECT_EQ(numbers.size(), 2u);
+  EXPECT_FALSE(callback_start(script.object, 1000).has_value());
+  EXPECT_FALSE(callback_start({}, 0).has_value());
+}
+
+TEST(ustack_helper, programs_without_callbacks_are_loaded_without_types)
+{
+  Script script("kprobe:f { @[ustack, comm] = count(); }");
+  for (auto &[name, code] : script.compile())
+  {
+    FunctionTypes types(insns_of(code), code.size() / sizeof(struct bpf_insn));
+    LoadOptions options;
+    types.describe(options);
+    EXPECT_EQ(options.func_info_cnt, 0u);
+    EXPECT_EQ(options.prog_btf_fd, -1);
+  }
 }
 
 TEST(ustack_helper, a_stack_is_taken_once_a_run)

@@ -7,12 +7,13 @@
  *   USTACK_BITCODE defined   LLVM bitcode for a loader that links it into its
  *       own module. Maps are `ustack_map(K)`, K a constant of enum ustack_map;
  *       the loader replaces each such call with the map's address (for
- *       bpftrace, llvm.bpf.pseudo(1, id)). There is nothing else to relocate:
- *       no globals, no calls but BPF helpers.
+ *       bpftrace, llvm.bpf.pseudo(1, id)). Besides there are the addresses of
+ *       callbacks, static functions (for bpftrace, llvm.bpf.pseudo(4, number)).
+ *       There is nothing else to relocate: no globals, no calls but BPF helpers.
  *   USTACK_BCC defined       part of a program that bcc compiles. bcc brings
  *       types and BPF helpers of its own, and knows no maps but its own; ours
  *       come as fds: ustack_procs_fd and so on are macros, numbers that
- *       ustack_map_fd() gave (-Dustack_procs_fd=7 ...).
+ *       ustack_map_fd() gave (-Dustack_procs_fd=7 ...). Without callbacks.
  *   otherwise                a libbpf object, maps from maps.bpf.h.
  */
 #ifndef USTACK_BPF_CAPTURE_H

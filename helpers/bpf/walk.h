@@ -25,11 +25,13 @@
  * registers (kernel threads; those of io_uring have no address), 32-bit
  * programs, a stack that can't be read where the stack pointer is (past exit; not in
  * memory), uretprobes (a return address that is the uprobes' trampoline; newer
- * kernels put in the one that it replaced), and stacks that lie in too many pieces.
+ * kernels put in the one that it replaced).
  *
  * Two loops: over pieces, and over the frames in one. The frames' is straight code
  * (capture.bpf.c says why); what is known from one round to the next lies in the
- * slot's memory.
+ * slot's memory. The pieces' is bpf_loop()'s, so that the verifier looks at one for all;
+ * bcc, which has no callbacks, looks at each, and at 16 at most: the kernel's is the walk
+ * of stacks with more.
  */
 #ifndef USTACK_BPF_WALK_H
 #define USTACK_BPF_WALK_H
@@ -45,13 +47,6 @@ struct ustack_regs {
 
 #define USTACK_USER_CS 0x33 /* of 64-bit code */
 #define USTACK_FRAME 16     /* the caller's frame pointer, the return address */
-
-/*
- * How many pieces, and how many frames in one before the next is read. More cost
- * the verifier; stacks that need more are the kernel's.
- */
-#define USTACK_PIECES 16
-#define USTACK_PIECE_FRAMES 64
 
 /*
  * Copy the stack from @base to the end of its page, or of the next one if a frame at @base
@@ -81,29 +76,85 @@ static __always_inline void ustack_note_trampoline(struct ustack_slot *slot, __u
 	AGAIN(slot->spill[USTACK_SPILL_TRAMPOLINE]) |= begins;
 }
 
-/* The frames of one piece. Leaves the next frame's address, 0 if there is none. */
+/* One frame, at @frame in the piece; @depth are before it. Leaves the next one's address, 0
+ * if there is none. */
+static __always_inline void ustack_frame_walk(struct ustack_slot *slot, __u64 frame, __u64 depth)
+{
+	__u64 at = frame - AGAIN(slot->spill[USTACK_SPILL_BASE]), next, ret, more;
+
+	HIDE(at);
+	at &= USTACK_PIECE - 1;
+	next = AGAIN(*(__u64 *)(slot->piece + at));
+	ret = AGAIN(*(__u64 *)(slot->piece + at + 8));
+	more = ustack_bit_nonzero(ret);
+	ustack_note_trampoline(slot, ret);
+	AGAIN(slot->stack.token[depth & 127]) = ret;
+	AGAIN(slot->spill[USTACK_SPILL_DEPTH]) = depth + more;
+	AGAIN(slot->spill[USTACK_SPILL_FRAME]) = next * more * ustack_bit_nonzero(next ^ frame);
+}
+
+/* The frames of one piece, or as many as the verifier may be troubled with. */
+#define USTACK_PIECE_FRAMES 64
+
 static __always_inline void ustack_piece_walk(struct ustack_slot *slot)
 {
 #pragma clang loop unroll(disable)
 	for (__u32 i = 0; i < USTACK_PIECE_FRAMES; i++) {
 		__u64 frame = AGAIN(slot->spill[USTACK_SPILL_FRAME]);
 		__u64 depth = AGAIN(slot->spill[USTACK_SPILL_DEPTH]);
-		__u64 at = frame - AGAIN(slot->spill[USTACK_SPILL_BASE]), next, ret, more;
 
-		if (at > AGAIN(slot->spill[USTACK_SPILL_LAST]) ||
+		if (frame - AGAIN(slot->spill[USTACK_SPILL_BASE]) > AGAIN(slot->spill[USTACK_SPILL_LAST]) ||
 		    depth >= AGAIN(slot->spill[USTACK_SPILL_LIMIT]))
 			break;
-		HIDE(at);
-		at &= USTACK_PIECE - 1;
-		next = AGAIN(*(__u64 *)(slot->piece + at));
-		ret = AGAIN(*(__u64 *)(slot->piece + at + 8));
-		more = ustack_bit_nonzero(ret);
-		ustack_note_trampoline(slot, ret);
-		AGAIN(slot->stack.token[depth & 127]) = ret;
-		AGAIN(slot->spill[USTACK_SPILL_DEPTH]) = depth + more;
-		AGAIN(slot->spill[USTACK_SPILL_FRAME]) = next * more * ustack_bit_nonzero(next ^ frame);
+		ustack_frame_walk(slot, frame, depth);
 	}
 }
+
+/* This piece, then the next one into its place. False: there is none, or no need. */
+static __always_inline int ustack_piece_next(struct ustack_slot *slot)
+{
+	__u64 frame;
+
+	ustack_piece_walk(slot);
+	frame = AGAIN(slot->spill[USTACK_SPILL_FRAME]);
+	if (!frame || AGAIN(slot->spill[USTACK_SPILL_DEPTH]) >= AGAIN(slot->spill[USTACK_SPILL_LIMIT]))
+		return 0;
+	return ustack_piece_read(slot, frame);
+}
+
+#ifdef USTACK_BCC
+#define USTACK_NO_CALLBACKS
+#endif
+
+/* All frames. False: there are more pieces than can be looked at. */
+#ifndef USTACK_NO_CALLBACKS
+struct ustack_walking {
+	struct ustack_slot *slot;
+};
+
+static long ustack_walk_piece(__u32 i, struct ustack_walking *walking)
+{
+	(void)i;
+	return !ustack_piece_next(walking->slot);
+}
+
+static __always_inline int ustack_walk_pieces(struct ustack_slot *slot)
+{
+	struct ustack_walking walking = { slot };
+
+	bpf_loop(USTACK_CLASS128, ustack_walk_piece, &walking, 0);
+	return 1;
+}
+#else
+static __always_inline int ustack_walk_pieces(struct ustack_slot *slot)
+{
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < 16; i++)
+		if (!ustack_piece_next(slot))
+			return 1;
+	return 0;
+}
+#endif
 
 /*
  * Walk, @limit frames at most, into slot->stack.token and SPILL_DEPTH. False if this
@@ -131,20 +182,7 @@ static __always_inline int ustack_walk(struct ustack_slot *slot, __u64 limit, __
 		ret *= 1 - AGAIN(slot->spill[USTACK_SPILL_TRAMPOLINE]);
 		AGAIN(slot->spill[USTACK_SPILL_CALLER]) = ret * ustack_bit_nonzero(ret >> USTACK_PAGE_SHIFT);
 	}
-#pragma clang loop unroll(disable)
-	for (__u32 i = 0; i < USTACK_PIECES; i++) {
-		__u64 frame;
-
-		ustack_piece_walk(slot);
-		frame = AGAIN(slot->spill[USTACK_SPILL_FRAME]);
-		if (!frame || AGAIN(slot->spill[USTACK_SPILL_DEPTH]) >= AGAIN(slot->spill[USTACK_SPILL_LIMIT]))
-			goto done;
-		if (!ustack_piece_read(slot, frame))
-			goto done;
-	}
-	return 0;
-done:
-	return !AGAIN(slot->spill[USTACK_SPILL_TRAMPOLINE]);
+	return ustack_walk_pieces(slot) && !AGAIN(slot->spill[USTACK_SPILL_TRAMPOLINE]);
 }
 
 #endif

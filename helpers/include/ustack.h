@@ -98,7 +98,9 @@ int ustack_reuse_maps(struct ustack *u, struct bpf_object *obj);
 /* The capture code as LLVM bitcode, to be linked into a probe's module:
  *     i64 @ustack_capture(i8* ctx, i32 frames, i64 flags)
  * returns the stored stack's id. Maps are named by calls to
- * `i8* @ustack_map(i32 which)`, to be replaced by whatever the loader uses. */
+ * `i8* @ustack_map(i32 which)`, to be replaced by whatever the loader uses. It takes the
+ * address of a static function, a callback for bpf_loop(): a program that holds it has to
+ * be loaded with the types of its functions (func_info). */
 const void *ustack_bitcode(size_t *size);
 
 /* Attach the programs that tell lives of processes apart and start following.

@@ -9,11 +9,14 @@
 //   * A call must not leave its section. So each probe gets a copy of the
 //     function of its own, in the probe's section and behind the probe (a
 //     program starts at its section's first instruction).
+//   * A callback (of bpf_loop) is copied like that, and its address is told by a
+//     number (bpf_callbacks.h).
 //   * A map can't be a symbol. The C code names maps by calling
 //     `ustack_map(number)`, and each such call becomes the pseudo instruction
 //     that bpftrace's own relocator understands.
 
 #include "ustack_codegen.h"
+#include "bpf_callbacks.h"
 
 #include <llvm/Bitcode/BitcodeReader.h>
 #include <llvm/Linker/Linker.h>
@@ -94,13 +97,11 @@ void place_maps(IRBuilderBPF &b, Function &map_of, BPFtrace &bpftrace)
   }
 }
 
-// A copy of @capture for the probe @probe alone
-Function *copy_for(Function &capture, Function &probe)
+// A copy of @function in the section of @probe, behind it
+Function *copy_to_section(Function &function, Function &probe)
 {
   ValueToValueMapTy values;
-  Function *copy = CloneFunction(&capture, values);
-  copy->setName(capture.getName() + "_" + probe.getName());
-  copy->setLinkage(GlobalValue::InternalLinkage);
+  Function *copy = CloneFunction(&function, values);
   copy->setSection(probe.getSection());
   copy->removeFnAttr(Attribute::AlwaysInline);
   copy->addFnAttr(Attribute::NoInline);
@@ -111,6 +112,40 @@ Function *copy_for(Function &capture, Function &probe)
 
   copy->removeFromParent();
   probe.getParent()->getFunctionList().insertAfter(probe.getIterator(), copy);
+  return copy;
+}
+
+// The functions whose address @copy takes: each gets a copy of its own
+void place_callbacks(IRBuilderBPF &b, Function &copy, Function &probe, uint32_t &number)
+{
+  for (auto &block : copy)
+    for (auto &inst : block)
+      for (Use &use : inst.operands())
+      {
+        auto *call = dyn_cast<CallInst>(&inst);
+        auto *callback = dyn_cast<Function>(use->stripPointerCasts());
+        if (!callback || callback->isDeclaration() ||
+            (call && call->isCallee(&use)))
+          continue;
+        Function *mine = copy_to_section(*callback, probe);
+        // Not internal: its one user is not one that LLVM knows
+        mine->setName(callback_symbol(number));
+        mine->setLinkage(GlobalValue::ExternalLinkage);
+        b.SetInsertPoint(&inst);
+        Value *address = b.CreateCall(
+            probe.getParent()->getFunction("llvm.bpf.pseudo"),
+            { b.getInt64(BPF_PSEUDO_FUNC), b.getInt64(number) });
+        use.set(b.CreateIntToPtr(address, use->getType()));
+        number++;
+      }
+}
+
+// A copy of @capture for the probe @probe alone
+Function *copy_for(Function &capture, Function &probe)
+{
+  Function *copy = copy_to_section(capture, probe);
+  copy->setName(capture.getName() + "_" + probe.getName());
+  copy->setLinkage(GlobalValue::InternalLinkage);
   return copy;
 }
 
@@ -236,12 +271,16 @@ void link_ustack_capture(IRBuilderBPF &b, Module &module, BPFtrace &bpftrace)
 
   Function *capture = module.getFunction(CAPTURE);
   std::map<Function *, Function *> copies;
+  uint32_t callbacks = 0;
   for (CallInst *call : calls_of(*capture))
   {
     Function *probe = call->getFunction();
     auto &copy = copies[probe];
     if (!copy)
+    {
       copy = copy_for(*capture, *probe);
+      place_callbacks(b, *copy, *probe, callbacks);
+    }
     call->setCalledFunction(copy);
   }
   capture->eraseFromParent();
