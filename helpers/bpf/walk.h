@@ -38,6 +38,10 @@
 
 #include "bpf/straight.h"
 
+#ifdef USTACK_BCC
+#define USTACK_NO_CALLBACKS
+#endif
+
 /* struct pt_regs of x86-64, as far as it is read. */
 struct ustack_regs {
 	__u64 r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip;
@@ -62,6 +66,12 @@ static __always_inline int ustack_piece_read(struct ustack_slot *slot, __u64 bas
 
 	AGAIN(slot->spill[USTACK_SPILL_BASE]) = base;
 	AGAIN(slot->spill[USTACK_SPILL_LAST]) = size - USTACK_FRAME;
+#ifndef USTACK_NO_CALLBACKS
+	/* A read that fails sets all of it to 0 first: not even tried. (Where each piece is
+	 * looked at, the verifier has no room for another branch.) */
+	if (!good)
+		return 0;
+#endif
 	return !bpf_probe_read_user(slot->piece, size, (void *)(base | (good ^ 1) << 63));
 }
 
@@ -121,10 +131,6 @@ static __always_inline int ustack_piece_next(struct ustack_slot *slot)
 		return 0;
 	return ustack_piece_read(slot, frame);
 }
-
-#ifdef USTACK_BCC
-#define USTACK_NO_CALLBACKS
-#endif
 
 /* All frames. False: there are more pieces than can be looked at. */
 #ifndef USTACK_NO_CALLBACKS
