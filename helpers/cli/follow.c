@@ -55,6 +55,9 @@ struct following {
 	struct no_sections *none;
 	bool gone;  /* the process had ended before we began */
 	bool quiet; /* --from-now: what is there already */
+	/* Of its own ustack notes: how many files have been read, and how many there are by what
+	 * these say. */
+	uint32_t n_read, n_told;
 	uint64_t notes, problems, next_look;
 	int inotify, signals, pidfd;
 };
@@ -169,6 +172,29 @@ static void on_problem(void *ctx, enum note_problem p, uint64_t offset, const ch
 	complain(w->current->file.path, text);
 }
 
+/* Is it a file of the process itself, not one of its parent? */
+static bool is_own(const struct following *w, const struct followed *f)
+{
+	uint32_t writer = note_reader_pid(f->file.reader);
+
+	return !w->in->pid || !writer || writer == w->in->pid || writer == (uint32_t)w->in->process->pid;
+}
+
+/* The next file is there before this one says so with a record. */
+static void note_successor(struct following *w, struct followed *f)
+{
+	struct note_file_info info;
+
+	if (f->file.kind != NOTE_FILE_USTACK || !w->in->process || !is_own(w, f))
+		return;
+	note_reader_info(f->file.reader, &info);
+	f->went_on |= info.moved_on;
+	if (info.generation + 1u > w->n_read)
+		w->n_read = info.generation + 1u;
+	if (f->went_on && info.generation + 2u > w->n_told)
+		w->n_told = info.generation + 2u;
+}
+
 /* Exit code, or -1: go on. *@came: there were notes. */
 static int drain(struct following *w, bool final, bool *came)
 {
@@ -182,6 +208,7 @@ static int drain(struct following *w, bool final, bool *came)
 		w->current = &w->files[i];
 		if (input_drain(w->in, &w->current->file, &sink, final))
 			return EXIT_UNREADABLE;
+		note_successor(w, w->current);
 		went_on |= w->current->went_on && !knew;
 	}
 	for (size_t i = w->n; i--;)
@@ -200,12 +227,9 @@ static bool all_closed(const struct following *w)
 
 	for (size_t i = 0; i < w->n; i++) {
 		const struct followed *f = &w->files[i];
-		uint32_t writer = note_reader_pid(f->file.reader);
 
-		if (f->file.kind == NOTE_FILE_SECTION)
+		if (f->file.kind == NOTE_FILE_SECTION || !is_own(w, f))
 			continue;
-		if (w->in->pid && writer && writer != w->in->pid && writer != (uint32_t)w->in->process->pid)
-			continue; /* its parent's */
 		if (!f->closed && !(f->went_on && !w->in->process))
 			return false;
 		own++;
@@ -240,8 +264,12 @@ static enum woken wait_for_more(struct following *w, int ms)
 	return WOKEN_BY_FILE;
 }
 
-static void sum_up(const struct following *w, const char *end)
+static void sum_up(struct following *w, const char *end)
 {
+	if (w->n_told > w->n_read) {
+		w->problems++;
+		complain(w->in->arg, "its notes went on in another file, which was gone before it could be read");
+	}
 	fprintf(stderr, "ustack-notes: %" PRIu64 " note%s, %" PRIu64 " problem%s; %s\n", w->notes,
 		w->notes == 1 ? "" : "s", w->problems, w->problems == 1 ? "" : "s", end);
 }

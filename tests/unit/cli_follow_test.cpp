@@ -43,11 +43,14 @@ TEST_F(cli, follow_goes_on_in_successors)
 {
 	program p({ here() + "/notes_jit", "--successor", "--seconds", "0.7" });
 	result r = run("follow " + p.arg());
-	EXPECT_EQ(r.code, 0);
+	/* The process may end a moment after it began another: that is told, at least. */
+	const size_t missed = count(r.err, "gone before it could be read");
+	EXPECT_LE(missed, 1u);
+	EXPECT_EQ(r.code, (int)missed) << r.err;
 	/* Each begins with the same notes, said again, so its first number is 1. */
 	EXPECT_GE(count(r.out, "goes on in another file"), 2u);
-	EXPECT_EQ(count(r.out, " #1\n"), count(r.out, "goes on in another file") + 1);
-	EXPECT_EQ(count(r.out, "closed at "), 1u);
+	EXPECT_EQ(count(r.out, " #1\n") + missed, count(r.out, "goes on in another file") + 1);
+	EXPECT_EQ(count(r.out, "closed at ") + missed, 1u);
 }
 
 TEST_F(cli, follow_from_now_leaves_out_what_is_there)
