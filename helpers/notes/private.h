@@ -124,6 +124,7 @@ struct chunk {
 	uint64_t seq;      /* of the record at `off`; UINT64_MAX: none to hand now */
 	uint8_t *buf;      /* bytes [off at reading, end); NULL: not read */
 	uint64_t buf_off;
+	uint64_t sure;     /* the notes before it are whole in `buf` */
 	uint32_t type, size; /* of the note at `off`: with its head */
 	bool done;
 };

@@ -210,25 +210,6 @@ static void chunk_broken(struct note_reader *r, struct chunk *c)
 	chunk_done(c);
 }
 
-static int chunk_read(struct note_reader *r, struct chunk *c)
-{
-	size_t len = (size_t)(c->end - c->off);
-	int rc;
-
-	if (c->buf)
-		return 0;
-	c->buf = malloc(len);
-	if (!c->buf)
-		return -ENOMEM;
-	c->buf_off = c->off;
-	rc = reader_read_at(r, c->off, c->buf, len);
-	if (rc) {
-		free(c->buf);
-		c->buf = NULL;
-	}
-	return rc;
-}
-
 static bool has_seq(uint32_t type)
 {
 	return type == USTACK_NOTES_CODE || type == USTACK_NOTES_UNLOAD ||
@@ -254,6 +235,50 @@ static bool chunk_note(struct chunk *c)
 	return true;
 }
 
+static bool is_last_pad(const struct chunk *c)
+{
+	return c->type == USTACK_NOTES_PAD && c->size == c->end - c->off;
+}
+
+/* Up to where are there notes in what was read? */
+static uint64_t extent(const struct chunk *c)
+{
+	struct chunk at = *c;
+
+	while (at.off < at.end && chunk_note(&at) && !is_last_pad(&at))
+		at.off += at.size;
+	return at.off;
+}
+
+/*
+ * The writer commits a note with one store, when all that belongs to it is there; but
+ * read(2) copies bytes in no order that anybody promises: the head may be that of a
+ * record, and what lies behind it still what was there before. So the chunk is read
+ * twice: the first time tells which notes had been committed by then, and the second
+ * brings these as they are. What was committed in between is for the next drain.
+ */
+static int chunk_read(struct note_reader *r, struct chunk *c)
+{
+	size_t len = (size_t)(c->end - c->off);
+	int rc;
+
+	if (c->buf)
+		return 0;
+	c->buf = malloc(len);
+	if (!c->buf)
+		return -ENOMEM;
+	c->buf_off = c->off;
+	rc = reader_read_at(r, c->off, c->buf, len);
+	c->sure = rc ? c->off : extent(c);
+	if (!rc)
+		rc = reader_read_at(r, c->off, c->buf, len);
+	if (rc) {
+		free(c->buf);
+		c->buf = NULL;
+	}
+	return rc;
+}
+
 /* Go to the next record that has a number, over what has none. */
 static void chunk_next(struct note_reader *r, struct chunk *c)
 {
@@ -263,6 +288,8 @@ static void chunk_next(struct note_reader *r, struct chunk *c)
 			chunk_broken(r, c);
 			return;
 		}
+		if (c->off >= c->sure)
+			return; /* it may become a record, or has just become one */
 		if (has_seq(c->type)) {
 			if (c->size < USTACK_NOTES_HEAD + sizeof(struct ustack_notes_event)) {
 				reader_problem(r, NOTE_MALFORMED, c->off, "a record shorter than its fixed part");
@@ -273,8 +300,6 @@ static void chunk_next(struct note_reader *r, struct chunk *c)
 					return;
 				reader_problem(r, NOTE_MALFORMED, c->off, "a record with a number that no record has");
 			}
-		} else if (c->type == USTACK_NOTES_PAD && c->size == c->end - c->off) {
-			return; /* it may become a record */
 		} else if (c->type != USTACK_NOTES_PAD && c->type != USTACK_NOTES_END &&
 			   c->type != USTACK_NOTES_STRING) {
 			reader_problem(r, NOTE_UNKNOWN, c->off, "a record of a type this reader does not know");
@@ -515,17 +540,24 @@ static void tell_missing(struct note_reader *r)
 int unotes_drain(struct note_reader *r)
 {
 	struct ustack_state *us = &r->us;
-	uint64_t seen = us->next_seq, size = us->filesz;
+	const struct ustack_state before = *us;
 	struct first_page f;
 	int rc = reader_read_at(r, 0, &f, sizeof(f));
 
 	if (rc)
 		return rc == -ENODATA ? 0 : rc;
 	take_counters(us, &f);
+	/* The chunks that hold what was counted: how many there are is asked after that. */
+	rc = reader_read_at(r, 0, &f, sizeof(f));
+	if (rc)
+		return rc == -ENODATA ? 0 : rc;
+	us->filesz = f.segment.p_filesz;
 	if (us->lost > us->told_lost)
 		reader_lost(r, us->lost - us->told_lost, "records that the writer had no room for");
 	us->told_lost = us->lost;
-	if (us->drained && us->next_seq == seen && us->filesz == size && !r->final)
+	/* Numbers are given out before a record is there, and it is counted after that. */
+	if (us->drained && us->next_seq == before.next_seq && us->published == before.published &&
+	    us->filesz == before.filesz && !r->final)
 		return 0;
 	rc = look_again(r);
 	if (!rc)

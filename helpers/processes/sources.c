@@ -137,6 +137,10 @@ static void take_problem(void *ctx, enum note_problem p, uint64_t offset, const 
 
 	if (p != NOTE_LOST) /* counted by the record: see count_lost() */
 		d->f->stats.problems[p]++;
+	/* What cannot be read may have said that code ended. Ours never is; whose notes are
+	 * worse than that has names that cannot be relied on until it tells of its code anew. */
+	if (d->source->kind == SOURCE_USTACK && (p == NOTE_MALFORMED || p == NOTE_RANGE))
+		lost_since(d->s, d->s->read_until);
 	if (d->f->stats.problems[p] <= 10)
 		follow_tell(d->f, 0, "%s[%d]: %s at byte %llu: %s", follow_who(d->s), d->s->pid,
 			    d->source->path, (unsigned long long)offset, what);

@@ -215,6 +215,10 @@ static void name_over(struct at *at, const struct index_entry *was, uint64_t ins
 		unnamed(at, was->start, USTACK_REASON_REPLACED);
 		return;
 	}
+	if (may_be_over(at, e)) {
+		unnamed(at, was->start, USTACK_REASON_LOST);
+		return;
+	}
 	one = *e;
 	if (several) { /* which of the function's lines it was is not known */
 		one.line = one.column = 0;

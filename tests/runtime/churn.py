@@ -29,7 +29,9 @@ class Tally:
         return self.named / max(1, self.named + sum(self.unnamed.values()))
 
     def frame(self, text, ident, line):
-        m = re.match(r"f(\d+)(?: \(churn\.src(?::(\d+))?[^)]*\))? \[jit\]$", text)
+        m = re.match(r"f(\d+)(?: \(churn\.src(?::(\d+))?( defined)?\))? \[jit\]$", text)
+        if m and m[3]:  # which of its lines it was is not known
+            line = 0
         if m:
             right = int(m[1]) == ident and (not line or not m[2] or int(m[2]) == line)
             self.named += right
