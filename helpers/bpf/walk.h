@@ -36,20 +36,13 @@
 #ifndef USTACK_BPF_WALK_H
 #define USTACK_BPF_WALK_H
 
+#include "bpf/regs.h"
 #include "bpf/straight.h"
 
 #ifdef USTACK_BCC
 #define USTACK_NO_CALLBACKS
 #endif
 
-/* struct pt_regs of x86-64, as far as it is read. */
-struct ustack_regs {
-	__u64 r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip;
-	__u16 cs, cs_above[3];
-	__u64 flags, sp, ss;
-};
-
-#define USTACK_USER_CS 0x33 /* of 64-bit code */
 #define USTACK_FRAME 16     /* the caller's frame pointer, the return address */
 
 /*

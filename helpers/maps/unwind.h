@@ -76,6 +76,8 @@ enum ustack_rule_kind {
 #define USTACK_UNWIND_RBX_SAVED (1u << 4)
 #define USTACK_UNWIND_RBX_FRAME (1u << 5)
 #define USTACK_UNWIND_RBX_LOST (1u << 6)
+#define USTACK_UNWIND_GUESS (1u << 7) /* no CFI says so: good only if the CFA is above the stack
+				       * pointer. (Of code made at run time: frame pointers.) */
 
 struct ustack_rule {
 	__u8 kind; /* enum ustack_rule_kind */
@@ -90,5 +92,35 @@ struct ustack_rule {
 };
 
 _Static_assert(sizeof(struct ustack_rule) == 16, "one layout on both sides");
+
+#define USTACK_RULE_WORDS 4
+
+/*
+ * A span: addresses of a process that are looked up in one table. A process's spans are
+ * a list of these, sorted by start, disjoint; what is not code lies in none. By words,
+ * as all of it lies in one array of words with the tables and rules:
+ *
+ *     at = ip + bias      below buckets << 8 (user space cuts spans to their tables)
+ *     rule = word[rules + 4 * (the table's rule at `at`) ...]
+ *
+ * `table` 0: all its addresses have the rule that lies at `rules`. For code that no
+ * CFI tells of, user space decides what is done: it may put a guess by frame pointer in
+ * the place of a table's USTACK_RULE_NONE. No table, rule or list of spans begins at
+ * word 0.
+ */
+#define USTACK_SPAN_WORDS 8
+#define USTACK_SPAN_START 0
+#define USTACK_SPAN_END 2
+#define USTACK_SPAN_BIAS 4
+#define USTACK_SPAN_TABLE 6
+#define USTACK_SPAN_RULES 7
+
+struct ustack_span {
+	__u64 start, end; /* addresses */
+	__u64 bias;       /* modulo 2^64 */
+	__u32 table, rules; /* indices of words */
+};
+
+_Static_assert(sizeof(struct ustack_span) == 4 * USTACK_SPAN_WORDS, "one layout on both sides");
 
 #endif

@@ -14,7 +14,9 @@
  *
  * starts COMMAND, stops it as often as it was told, kills it, and prints a line. What
  * cannot be judged is counted apart: libdw lost its own way; or the thread was not
- * stopped where it was sampled (in a virtual machine an instruction may still pass).
+ * stopped where it was sampled (in a virtual machine an instruction may still pass). What
+ * was walked by the mappings of before is not judged at all. Where no CFI says anything,
+ * both guess by frame pointer: libdw is no judge of that, so those are told apart.
  */
 #include <bpf/libbpf.h>
 #include <elfutils/libdwfl.h>
@@ -27,6 +29,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -34,6 +37,7 @@
 
 #include "stops.h"
 #include "stops.skel.h"
+#include "tables.h"
 
 #define ORACLE_FRAMES 4096
 #define CPUS 1024
@@ -58,6 +62,9 @@ struct run {
 	pid_t pid;
 	struct stops *skel;
 	struct oracle oracle;
+	struct tables *tables;
+	unsigned long stale;   /* stops that were walked by what was mapped before */
+	unsigned long guessed; /* of the equal ones, with a frame by a guess: libdw guesses, too */
 	unsigned long n[VERDICTS], shown[VERDICTS];
 	bool ended; /* the program is gone */
 };
@@ -182,8 +189,8 @@ static void show(struct run *r, const struct stop *s, enum verdict v)
 {
 	const struct oracle *o = &r->oracle;
 
-	printf("# %s: %s; thread %u, flags %#x; the walk, and libdw%s\n", r->name, verdict_names[v], s->tid,
-	       s->flags, o->whole ? "" : " (lost)");
+	printf("# %s: %s; thread %u, flags %#x, ended by %u; the walk, and libdw%s\n", r->name, verdict_names[v],
+	       s->tid, s->flags, s->why, o->whole ? "" : " (lost)");
 	for (unsigned i = 0; i < s->depth || i < o->depth; i++) {
 		printf("# %3u", i);
 		if (i < s->depth)
@@ -194,6 +201,23 @@ static void show(struct run *r, const struct stop *s, enum verdict v)
 			describe(r, o->address[i]);
 		printf("\n");
 	}
+}
+
+/* ---- tables ----------------------------------------------------------------- */
+
+static void tables_open(struct run *r)
+{
+	const size_t size = bpf_map__value_size(r->skel->maps.words);
+	uint32_t *words = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(r->skel->maps.words), 0);
+
+	if (words == MAP_FAILED || !(r->tables = tables_new(words, (uint32_t)(size / sizeof(*words)))))
+		die("tables", strerror(errno));
+}
+
+/* True: what the process has mapped has changed since it was last asked. */
+static bool tables_again(struct run *r)
+{
+	return tables_refresh(r->tables, r->pid, &r->skel->bss->spans, &r->skel->bss->n_spans);
 }
 
 /* ---- stops ---------------------------------------------------------------- */
@@ -239,6 +263,10 @@ static int on_stop(void *ctx, void *data, size_t size)
 	enum verdict v;
 
 	(void)size;
+	if (tables_again(r)) {
+		r->stale++; /* walked by what no longer is so: not to be judged */
+		return 0;
+	}
 	if (wait_stopped(r, (pid_t)s->tid) || oracle_ask(&r->oracle, r->pid, (pid_t)s->tid)) {
 		v = MOVED;
 		oracle_close(&r->oracle);
@@ -246,6 +274,7 @@ static int on_stop(void *ctx, void *data, size_t size)
 		v = compare(r, s);
 	}
 	r->n[v]++;
+	r->guessed += v == EQUAL && s->flags & STOP_GUESSED;
 	if (r->shown[v]++ < r->show && v != EQUAL && (v != MOVED || r->oracle.depth))
 		show(r, s, v);
 	return 0;
@@ -361,6 +390,10 @@ static void print(const struct run *r)
 	for (int v = 0; v < VERDICTS; v++)
 		if (r->n[v] || v == EQUAL || v == INVENTED)
 			printf(", %lu %s", r->n[v], verdict_names[v]);
+	if (r->guessed)
+		printf("; %lu equal ones by guess", r->guessed);
+	if (r->stale)
+		printf(" (%lu more while its mappings changed)", r->stale);
 	printf("\n");
 }
 
@@ -410,6 +443,8 @@ int main(int argc, char **argv)
 	if (!r.skel)
 		die("loading the BPF programs", strerror(errno));
 	r.pid = start(argv + command);
+	tables_open(&r);
+	tables_again(&r);
 	r.skel->bss->target = (__u32)r.pid;
 	if (r.call)
 		attach_call(r.skel->progs.on_call, r.pid, r.call);
@@ -423,6 +458,7 @@ int main(int argc, char **argv)
 		waitpid(r.pid, NULL, 0);
 	}
 	oracle_close(&r.oracle);
+	tables_free(r.tables);
 	stops__destroy(r.skel);
 	print(&r);
 	return r.n[INVENTED] || r.n[SKIPPED] || !r.n[EQUAL] ? 1 : 0;
