@@ -171,6 +171,10 @@ static enum verdict compare(const struct run *r, const struct stop *s)
 			return skipped(o, s, i);
 	if (s->depth > o->depth)
 		return o->whole ? INVENTED : LOST;
+	/* Where libdw lost its way, its last address is what it couldn't go on from: mostly none
+	 * of code. The walk has told it from a frame, and says that it is broken. */
+	if (!o->whole && s->depth + 1 == o->depth && s->flags & STOP_BROKEN)
+		return LOST;
 	if (s->depth < o->depth)
 		return s->flags & (STOP_BROKEN | STOP_TRUNCATED) ? CUT : SILENT_CUT;
 	return o->whole ? EQUAL : LOST;
