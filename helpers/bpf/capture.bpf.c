@@ -146,7 +146,7 @@ static __always_inline void ustack_compare_counters(struct ustack_slot *slot, st
 	if (now_are.published == seen.published && now_are.reused == seen.reused)
 		return;
 	AGAIN(slot->stack.head.flags) |= USTACK_F_LATE;
-	AGAIN(slot->stack.head.epoch) = now_are.reused;
+	AGAIN(slot->stack.head.epoch) = USTACK_LATE_EPOCH(now_are.reused, now);
 	if (now_are.reused != seen.reused)
 		AGAIN(slot->spill[USTACK_SPILL_LOOK]) = 0; /* no hit would be final */
 	if (!AGAIN(known->told)) {

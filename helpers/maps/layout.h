@@ -139,9 +139,16 @@ struct ustack_stack_head {
 	__u64 first; /* CLOCK_MONOTONIC ns of the first and */
 	__u64 last;  /* of the last event that had this stack */
 	/* Stacks of different epochs are different stacks: in between an address may have
-	 * changed its meaning. F_LATE: the process's own `reused`; else as known. */
+	 * changed its meaning. F_LATE: USTACK_LATE_EPOCH(); else as known. */
 	__u64 epoch;
 };
+
+/*
+ * The process's own `reused`, and the second: `reused` begins anew in a successor, and may
+ * be unknown. So a stack that was swept (it was not seen for two seconds) does not come
+ * back under its old number, by which an event may still wait to be printed.
+ */
+#define USTACK_LATE_EPOCH(reused, now) (((reused) & ((1ULL << 40) - 1)) | ((__u64)(now) >> 30) << 40)
 
 struct ustack_stack32 {
 	struct ustack_stack_head head;

@@ -547,10 +547,12 @@ int unotes_drain(struct note_reader *r)
 	if (rc)
 		return rc == -ENODATA ? 0 : rc;
 	take_counters(us, &f);
-	/* The chunks that hold what was counted: how many there are is asked after that. */
+	/* What was counted is below the number that is the next, and in the file's chunks:
+	 * these are asked for after that. */
 	rc = reader_read_at(r, 0, &f, sizeof(f));
 	if (rc)
 		return rc == -ENODATA ? 0 : rc;
+	us->next_seq = f.info.next_seq;
 	us->filesz = f.segment.p_filesz;
 	if (us->lost > us->told_lost)
 		reader_lost(r, us->lost - us->told_lost, "records that the writer had no room for");

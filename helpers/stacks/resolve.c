@@ -385,6 +385,10 @@ static void name_address(struct at *at, uint64_t address, bool leaf)
 		unnamed(at, address, USTACK_REASON_NOTE_LATE);
 		return;
 	}
+	if (at->s->lost_until && at->head->last >= at->s->lost_since && at->head->first <= at->s->lost_until) {
+		unnamed(at, address, USTACK_REASON_LOST);
+		return;
+	}
 	unnamed(at, address, USTACK_REASON_NO_NOTE);
 	hint(at);
 }

@@ -80,7 +80,7 @@ TEST_F(CaptureLate, NoHitIsTakenOnceSomethingIsReplaced)
 	counters->reused++;
 	auto st = take();
 	EXPECT_TRUE(st.head.flags & USTACK_F_LATE);
-	EXPECT_EQ(counters->reused, st.head.epoch);
+	EXPECT_EQ(USTACK_LATE_EPOCH(counters->reused, st.head.first), st.head.epoch);
 	EXPECT_EQ(native(ut_a_last), st.token[1]);
 	follow(true);
 	st = take();
@@ -99,6 +99,8 @@ TEST_F(CaptureLate, LateStacksOfDifferentTimesAreDifferent)
 	EXPECT_EQ(first, again);
 	EXPECT_NE(first, second);
 	EXPECT_LT(read_stack(first).head.epoch, read_stack(second).head.epoch);
+	/* The counters of a successor begin anew: the same number is another time's. */
+	EXPECT_NE(USTACK_LATE_EPOCH(5, 3ull << 30), USTACK_LATE_EPOCH(5, 5ull << 30));
 }
 
 /* One message is enough until the follower has done something about it. */
@@ -124,7 +126,7 @@ TEST_F(CaptureLate, CountersThatCannotBeReadMakeAStackLate)
 	publish(m.get(), s, { { code(ut_a), addr(ut_a_end), 22 } }, false);
 	auto st = take();
 	EXPECT_TRUE(st.head.flags & USTACK_F_LATE);
-	EXPECT_EQ(USTACK_COUNTER_UNKNOWN, st.head.epoch);
+	EXPECT_EQ(USTACK_LATE_EPOCH(USTACK_COUNTER_UNKNOWN, st.head.first), st.head.epoch);
 	EXPECT_EQ(native(ut_a_last), st.token[1]);
 }
 
