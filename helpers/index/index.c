@@ -65,7 +65,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define LATE_EARN 64
+#define LATE_EARN 16
 #define LATE_START (1u << 18)
 #define LATE_MOST (1u << 20)
 #define LATE_HITS 512 /* pieces of the past that one gap is fitted between */
