@@ -49,6 +49,7 @@ struct maps {
 	uint64_t generation;     /* the last one given out, to any space */
 	uint64_t pages_used, full;
 	int grace_fd;            /* see maps_grace(); -1 until needed */
+	struct tables *tables;   /* NULL: none */
 };
 
 /* publish.c: take over what an earlier publisher left in adopted maps. */

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "maps/internal.h"
+#include "maps/tables.h"
 
 #define FLOOR_MAJOR 6
 #define FLOOR_MINOR 1
@@ -138,6 +139,13 @@ int maps_create(const struct maps_opts *opts, struct maps **out, const char **wh
 	m->max_stacks[0] = shape.max_entries;
 	maps_shape(opts, USTACK_MAP_STACKS128, &shape);
 	m->max_stacks[1] = shape.max_entries;
+	if (opts && opts->unwind) {
+		err = tables_create(m, opts->words, &m->tables);
+		if (err) {
+			*why = "creating the BPF maps of unwind tables";
+			goto fail;
+		}
+	}
 	*out = m;
 	return 0;
 fail:
@@ -199,6 +207,7 @@ void maps_free(struct maps *m)
 {
 	if (!m)
 		return;
+	tables_free(m->tables);
 	publish_free(m);
 	cells_close(&m->cells);
 	for (int i = 0; i < USTACK_MAP_MAX; i++)
@@ -212,6 +221,11 @@ void maps_free(struct maps *m)
 int maps_fd(const struct maps *m, enum ustack_map which)
 {
 	return m->fd[which];
+}
+
+struct tables *maps_tables(const struct maps *m)
+{
+	return m->tables;
 }
 
 /* What was lost, summed over the CPUs. */

@@ -19,6 +19,8 @@ struct maps_opts {
 	uint32_t cells;     /* 0: USTACK_DEFAULT_CELLS; 8 bytes each, taken at once */
 	uint32_t max_pages; /* 0: USTACK_MAX_PAGES */
 	uint32_t stacks32, stacks128; /* 0: USTACK_MAX_STACKS32/128 */
+	bool unwind;    /* with maps for unwind tables (maps/tables.h); else there are none */
+	uint32_t words; /* of those; 0: USTACK_DEFAULT_WORDS; 4 bytes each, taken at once */
 };
 
 /* What one map looks like to BPF_MAP_CREATE, so that others can declare it. */
@@ -35,6 +37,9 @@ int maps_create(const struct maps_opts *opts, struct maps **out, const char **wh
 int maps_adopt(const int fds[USTACK_MAP_MAX], struct maps **out);
 void maps_free(struct maps *m);
 int maps_fd(const struct maps *m, enum ustack_map which);
+/* The unwind tables (maps/tables.h), the maps' own; NULL: made without. */
+struct tables;
+struct tables *maps_tables(const struct maps *m);
 
 /*
  * Stage one page of @space: @n entries as index_next_dirty() makes them, n = 0
