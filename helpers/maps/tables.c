@@ -172,6 +172,11 @@ void tables_put(struct tables *t, struct tables_table *table)
 	free(table);
 }
 
+bool tables_shared(const struct tables_table *table)
+{
+	return table->holders > 1;
+}
+
 /* ---- spans ------------------------------------------------------------------------ */
 
 /* Spans being made of mappings: more than a list takes are counted. */

@@ -41,6 +41,8 @@ struct tables_source {
 };
 int tables_add(struct tables *t, const struct tables_source *source, struct tables_table **out);
 void tables_put(struct tables *t, struct tables_table *table);
+/* Does anybody but the caller have it? */
+bool tables_shared(const struct tables_table *table);
 
 /* An executable mapping. */
 enum tables_code {
