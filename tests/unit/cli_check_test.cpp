@@ -364,6 +364,7 @@ TEST_F(cli, a_forked_process_has_its_parents_notes_up_to_the_fork)
 	EXPECT_EQ(r.code, 0) << r.err;
 	EXPECT_EQ(r.out.find("# /memfd:ustack-notes: ustack notes 1 of ns 1.0, process " + p.arg()), 0u) << r.out;
 	EXPECT_TRUE(has(r.out, " outer (main.ns:3:1 defined) ")) << r.out;
+	ASSERT_GT(std::stoi(child), 0); /* 0 would be our own group */
 	kill(static_cast<pid_t>(std::stoi(child)), SIGKILL);
 }
 
