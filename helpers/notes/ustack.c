@@ -540,7 +540,7 @@ static void tell_missing(struct note_reader *r)
 int unotes_drain(struct note_reader *r)
 {
 	struct ustack_state *us = &r->us;
-	const struct ustack_state before = *us;
+	const uint64_t next_seq = us->next_seq, published = us->published, filesz = us->filesz;
 	struct first_page f;
 	int rc = reader_read_at(r, 0, &f, sizeof(f));
 
@@ -558,8 +558,8 @@ int unotes_drain(struct note_reader *r)
 		reader_lost(r, us->lost - us->told_lost, "records that the writer had no room for");
 	us->told_lost = us->lost;
 	/* Numbers are given out before a record is there, and it is counted after that. */
-	if (us->drained && us->next_seq == before.next_seq && us->published == before.published &&
-	    us->filesz == before.filesz && !r->final)
+	if (us->drained && us->next_seq == next_seq && us->published == published &&
+	    us->filesz == filesz && !r->final)
 		return 0;
 	rc = look_again(r);
 	if (!rc)
