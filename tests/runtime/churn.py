@@ -9,7 +9,7 @@ import re
 from checks import run
 
 UPROBE = "uprobe:%(program)s:probe_here { printf(\"EVENT %%d %%d\\n%%s\\n\", arg0, arg1, %(stacks)s); }"
-PROFILE = ("profile:hz:%(hz)d /comm == \"churn-%(t)d\"/ "
+PROFILE = ("profile:hz:%(hz)d /%(ours)scomm == \"churn-%(t)d\"/ "
            "{ printf(\"EVENT %%d 0\\n%%s\\n\", *(uint64 *)%(at)d, %(stacks)s); }")
 COUNTED = "uprobe:%(program)s:probe_here { @[arg0, arg1, %(stacks)s] = count(); }"
 IDS_AT = 0x200000000
@@ -73,7 +73,8 @@ def trace(probe, notes="ustack", mode="replace", rate=10000, seconds=3, threads=
     """One run; what it printed, compared. @probe: uprobe, profile or counted. @under: a
     command that runs the program in its turn."""
     stacks = "ustack(helper, 3)" + (", ustack(3)" if stock else "")
-    words = {"program": program_of(), "stacks": stacks, "hz": hz}
+    # Not another run's threads, which have the same names.
+    words = {"program": program_of(), "stacks": stacks, "hz": hz, "ours": "" if under else "pid == cpid && "}
     if stock:
         UP = UPROBE.replace("%%s\\n", "%%s\\nSTOCK\\n%%s\\n")
         PR = PROFILE.replace("%%s\\n", "%%s\\nSTOCK\\n%%s\\n")
