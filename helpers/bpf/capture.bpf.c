@@ -162,7 +162,7 @@ static __always_inline void ustack_compare_counters(struct ustack_slot *slot, st
 static __always_inline void ustack_space_enter(struct ustack_slot *slot, __u64 now)
 {
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
-	__u64 space = ustack_space_known(tgid);
+	__u64 space = ustack_space_known(tgid), epoch;
 	struct ustack_known *known;
 
 	if (!space)
@@ -175,8 +175,10 @@ static __always_inline void ustack_space_enter(struct ustack_slot *slot, __u64 n
 		AGAIN(slot->spill[USTACK_SPILL_REUSED]) = AGAIN(known->reused);
 		AGAIN(slot->spill[USTACK_SPILL_PUBLISHED]) = AGAIN(known->published);
 		/* A hit may be stale, and would not say at which address it was. */
-		AGAIN(slot->spill[USTACK_SPILL_LOOK]) = !AGAIN(known->epoch);
-		AGAIN(slot->stack.head.epoch) = AGAIN(known->epoch);
+		epoch = AGAIN(known->epoch);
+		AGAIN(slot->spill[USTACK_SPILL_LOOK]) = !epoch;
+		AGAIN(slot->stack.head.epoch) =
+			ustack_choose(ustack_bit_nonzero(epoch), USTACK_CHURN_EPOCH(epoch, now), 0);
 		if (AGAIN(known->counters))
 			ustack_compare_counters(slot, known, now);
 	}

@@ -139,7 +139,7 @@ struct ustack_stack_head {
 	__u64 first; /* CLOCK_MONOTONIC ns of the first and */
 	__u64 last;  /* of the last event that had this stack */
 	/* Stacks of different epochs are different stacks: in between an address may have
-	 * changed its meaning. F_LATE: USTACK_LATE_EPOCH(); else as known. */
+	 * changed its meaning. F_LATE: USTACK_LATE_EPOCH(); USTACK_CHURN_EPOCH(); or 0. */
 	__u64 epoch;
 };
 
@@ -149,6 +149,13 @@ struct ustack_stack_head {
  * back under its old number, by which an event may still wait to be printed.
  */
 #define USTACK_LATE_EPOCH(reused, now) (((reused) & ((1ULL << 40) - 1)) | ((__u64)(now) >> 30) << 40)
+
+/*
+ * An epoch as known, and the time in units of 4 ms: where user space is behind, code is
+ * replaced in less time than from one publication to the next, and a stack
+ * that was counted before and after that could not be named.
+ */
+#define USTACK_CHURN_EPOCH(epoch, now) (((epoch) & ((1ULL << 40) - 1)) | ((__u64)(now) >> 22) << 40)
 
 struct ustack_stack32 {
 	struct ustack_stack_head head;

@@ -88,6 +88,26 @@ TEST_F(CaptureLate, NoHitIsTakenOnceSomethingIsReplaced)
 	EXPECT_EQ(instance(22), st.token[1]);
 }
 
+/* While code is replaced for which there are only times, a stack that is counted again later
+ * is another one, though nothing was published in between: else its name would depend on how
+ * fast user space is. */
+TEST_F(CaptureLate, StacksOfDifferentTimesAreDifferentWhileCodeIsReplaced)
+{
+	begin();
+	uint64_t steady = id(*c, 'a', 2);
+	ASSERT_EQ(0, maps_set_churning(m.get(), s, true));
+	follow(true);
+	uint64_t first = id(*c, 'a', 2), later = first;
+	EXPECT_NE(steady, first);
+	EXPECT_NE(0u, read_stack(first).head.epoch);
+	for (int i = 0; i < 1000000 && later == first; i++)
+		later = id(*c, 'a', 2);
+	EXPECT_NE(first, later);
+	ASSERT_EQ(0, maps_set_churning(m.get(), s, false));
+	follow(true);
+	EXPECT_EQ(0u, take().head.epoch);
+}
+
 /* The same addresses mean something else after each replacement. */
 TEST_F(CaptureLate, LateStacksOfDifferentTimesAreDifferent)
 {
