@@ -378,7 +378,7 @@ static __always_inline int ustack_stack_same(struct ustack_slot *slot, struct us
 static __always_inline __u64 ustack_stack_store(struct ustack_slot *slot, __u64 digest, void *map,
 						__u64 room, __u64 class_bit)
 {
-	__u64 id = ((digest >> 1) & ~USTACK_ID_CLASS128) | USTACK_ID_MIN | class_bit;
+	__u64 id = ((digest >> 1) & ~USTACK_ID_CLASS) | USTACK_ID_MIN | class_bit;
 
 #pragma clang loop unroll(disable)
 	for (__u32 i = 0; i < USTACK_PROBES; i++) {
@@ -399,7 +399,7 @@ static __always_inline __u64 ustack_stack_store(struct ustack_slot *slot, __u64 
 			AGAIN(old->head.last) = AGAIN(slot->stack.head.last);
 			return id;
 		}
-		id += 2;
+		id += USTACK_ID_CLASS + 1;
 	}
 	return USTACK_ID_CLASH;
 }

@@ -35,6 +35,9 @@
 #define USTACK_MAP_VAR_STACKS128 ustack_stack128
 #define USTACK_MAP_VAR_COUNTS ustack_counts
 #define USTACK_MAP_VAR_EVENTS ustack_events
+#define USTACK_MAP_VAR_WORDS ustack_words
+#define USTACK_MAP_VAR_LISTS ustack_lists
+#define USTACK_MAP_VAR_STACKS1024 ustack_stack1k
 
 #if defined(USTACK_BITCODE)
 extern void *ustack_map(__u32 which) __attribute__((const));

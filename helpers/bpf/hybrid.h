@@ -43,18 +43,6 @@ struct ustack_words {
 	__u32 word[USTACK_WORDS];
 };
 
-enum ustack_why {
-	USTACK_WHY_NOT,      /* it goes on */
-	USTACK_WHY_END,      /* the outermost frame was reached */
-	USTACK_WHY_FULL,     /* as many as were asked for */
-	USTACK_WHY_NOWHERE,  /* the next address lies in no span */
-	USTACK_WHY_NONE,     /* no CFI says anything of this code */
-	USTACK_WHY_UNKNOWN,  /* CFI says what a rule can't */
-	USTACK_WHY_REGISTER, /* a register is needed that is not known here */
-	USTACK_WHY_STACK,    /* the stack can't be read there */
-	USTACK_WHY_ORDER,    /* the frame pointer of a guess does not point to the stack above */
-};
-
 #define USTACK_LOST_RBP 1u
 #define USTACK_LOST_RBX 2u
 #define USTACK_CONTEXT_NONE 0 /* only sp, bp, bx are known; */

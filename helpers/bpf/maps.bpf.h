@@ -16,6 +16,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "maps/layout.h"
+#include "maps/spans.h"
 
 /* Sized for this many CPUs where the loader does not say better. */
 #define USTACK_OBJECT_CPUS 256
@@ -98,5 +99,36 @@ struct {
 	__uint(max_entries, USTACK_EVENTS_BYTES);
 	__uint(pinning, USTACK_PINNING);
 } ustack_events SEC(".maps");
+
+/* All words are one value, so that an index, masked, is always one of them. */
+struct ustack_words {
+	__u32 word[USTACK_DEFAULT_WORDS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct ustack_words);
+	__uint(pinning, USTACK_PINNING);
+} ustack_words SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, USTACK_MAX_PROCS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct ustack_list);
+	__uint(pinning, USTACK_PINNING);
+} ustack_lists SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, USTACK_MAX_STACKS1024);
+	__type(key, __u64);
+	__type(value, struct ustack_stack1024);
+	__uint(pinning, USTACK_PINNING);
+} ustack_stack1k SEC(".maps");
 
 #endif

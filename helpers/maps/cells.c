@@ -17,7 +17,6 @@
 #include "maps/internal.h"
 
 #define WORD 64u
-#define RESERVED 8u /* cells at the start that are nobody's */
 
 static size_t mapped_bytes(uint32_t total)
 {
@@ -30,7 +29,7 @@ int cells_open(struct cells *c, int map_fd, uint32_t total)
 {
 	void *mem;
 
-	if (total <= RESERVED)
+	if (total <= CELLS_RESERVED)
 		return -EINVAL;
 	c->used = calloc((total + WORD - 1) / WORD + 1, sizeof(uint64_t));
 	if (!c->used)
@@ -45,10 +44,10 @@ int cells_open(struct cells *c, int map_fd, uint32_t total)
 	}
 	c->mem = mem;
 	c->total = total;
-	c->n_used = RESERVED;
-	c->cursor = RESERVED;
+	c->n_used = CELLS_RESERVED;
+	c->cursor = CELLS_RESERVED;
 	c->refused = 0;
-	c->used[0] = (1ULL << RESERVED) - 1;
+	c->used[0] = (1ULL << CELLS_RESERVED) - 1;
 	/* the bits beyond the end of the last word are taken for good */
 	if (total % WORD)
 		c->used[total / WORD] |= ~0ULL << (total % WORD);
@@ -122,14 +121,14 @@ uint32_t cells_get(struct cells *c, uint32_t len)
 	if (!first) {
 		/* from the start, up to what a run that crosses the cursor needs */
 		wrap = c->cursor + len < c->total ? c->cursor + len : c->total;
-		first = search(c, RESERVED, wrap, len);
+		first = search(c, CELLS_RESERVED, wrap, len);
 	}
 	if (!first) {
 		c->refused = len;
 		return 0;
 	}
 	mark(c, first, len, true);
-	c->cursor = first + len < c->total ? first + len : RESERVED;
+	c->cursor = first + len < c->total ? first + len : CELLS_RESERVED;
 	return first;
 }
 
@@ -143,7 +142,7 @@ void cells_put(struct cells *c, struct run run)
 
 bool cells_claim(struct cells *c, struct run run)
 {
-	if (run.first < RESERVED || run.first >= c->total || run.len > c->total - run.first)
+	if (run.first < CELLS_RESERVED || run.first >= c->total || run.len > c->total - run.first)
 		return false;
 	for (uint32_t i = 0; i < run.len; i++)
 		if (is_used(c, run.first + i))

@@ -23,6 +23,8 @@ struct run {
 	uint32_t len;   /* cells, head included */
 };
 
+#define CELLS_RESERVED 8u /* at the start, that are nobody's */
+
 /* Room for @len cells in a row, or 0. */
 uint32_t cells_get(struct cells *c, uint32_t len);
 void cells_put(struct cells *c, struct run run);
@@ -36,7 +38,7 @@ struct space;
 
 struct maps {
 	int fd[USTACK_MAP_MAX];
-	uint32_t max_pages, max_stacks[2];
+	uint32_t max_pages, max_stacks[3]; /* by class */
 	struct cells cells;
 
 	void *spaces;            /* tsearch tree of struct space */
@@ -49,7 +51,7 @@ struct maps {
 	uint64_t generation;     /* the last one given out, to any space */
 	uint64_t pages_used, full;
 	int grace_fd;            /* see maps_grace(); -1 until needed */
-	struct tables *tables;   /* NULL: none */
+	struct tables *tables;
 };
 
 /* publish.c: take over what an earlier publisher left in adopted maps. */

@@ -8,9 +8,12 @@
  *   pages    hash   {space, page}   -> first cell of a run
  *   cells    array  (mmapable u64)  runs: a 2-cell head, then sorted entries
  *   slots    array  scratch and memo, USTACK_SLOTS a CPU, each owned by a try-lock
- *   stacks32, stacks128  hash  id -> stored stack (two size classes)
+ *   stacks32, stacks128, stacks1024  hash  id -> stored stack (three size classes)
  *   counts   array  what was lost, by reason
  *   events   ring buffer: first sight of a space, its end
+ *   words    array, one value (mmapable): unwind tables and rules (maps/unwind.h), lists
+ *            of code, rules of notes (maps/spans.h)
+ *   lists    hash   space -> struct ustack_list: its list of code, in words
  *
  * What probes insert into (procs, stacks) is allocated when the map is made:
  * an interrupt that stores two new stacks in a row would find the kernel's
@@ -87,6 +90,14 @@ struct ustack_page_key {
 	__u64 page; /* address >> USTACK_PAGE_SHIFT */
 };
 
+/*
+ * An instance says how its code is unwound, so that a probe need not look again: the
+ * number of a rule in `words` (maps/spans.h), and a number that is given out once.
+ */
+#define USTACK_INSTANCE_RULE_SHIFT 40
+#define USTACK_INSTANCE(rule, number) (((__u64)(rule) << USTACK_INSTANCE_RULE_SHIFT) | (number))
+#define USTACK_INSTANCE_RULE(instance) ((__u32)((__u64)(instance) >> USTACK_INSTANCE_RULE_SHIFT) & 4095)
+
 /* A run in `cells`: [space] [page << 13 | count] [entry] * count.
  * An entry is offset-in-page << 52 | instance and reaches to the next entry or
  * the end of the page; instance 0 is a hole. The first entry's offset is 0.
@@ -109,16 +120,21 @@ struct ustack_page_key {
 #define USTACK_TAG_INSTANCE 1ULL /* low 52 bits: the instance */
 #define USTACK_TAG_BROKEN 3ULL   /* the walk was lost at this address */
 #define USTACK_TOKEN(tag, v) (((__u64)(tag) << USTACK_TAG_SHIFT) | (v))
-#define USTACK_TOKEN_TAG(t) ((__u64)(t) >> USTACK_TAG_SHIFT)
+#define USTACK_TOKEN_TAG(t) ((__u64)(t) >> USTACK_TAG_SHIFT & 7)
 #define USTACK_TOKEN_VALUE(t) ((__u64)(t) & ((1ULL << USTACK_TAG_SHIFT) - 1))
+/* The step from this frame to its caller was a guess: by frame pointer, and neither CFI nor
+ * a note nor the code's bytes say that it has one. A caller may be missing here. */
+#define USTACK_TOKEN_GUESS (1ULL << 63)
 
 /* ---- stored stacks ---------------------------------------------------- */
 
 #define USTACK_MAX_FRAMES 127 /* kernel.perf_event_max_stack's default */
 #define USTACK_CLASS32 32
 #define USTACK_CLASS128 128
+#define USTACK_CLASS1024 1024
 #define USTACK_MAX_STACKS32 (64 * 1024)
 #define USTACK_MAX_STACKS128 (32 * 1024)
+#define USTACK_MAX_STACKS1024 (2 * 1024)
 
 /* flags */
 #define USTACK_F_MORE (1u << 0) /* the walk had further frames beyond depth */
@@ -129,6 +145,25 @@ struct ustack_page_key {
  * not in each frame's tag, for what has gone on is the process, with all its frames.
  */
 #define USTACK_F_LATE (1u << 1)
+/* How the walk ended, where it was ours: MORE, or one of these two. None of the three: it
+ * was the kernel's, which does not tell. */
+#define USTACK_F_WHOLE (1u << 2)   /* at the outermost frame */
+#define USTACK_F_BROKEN (1u << 3)  /* it was lost behind the last frame; USTACK_F_WHY() says why */
+#define USTACK_F_NO_LIST (1u << 4) /* the space had no list of code: all by frame pointer */
+#define USTACK_F_WHY_SHIFT 8
+#define USTACK_F_WHY(flags) ((flags) >> USTACK_F_WHY_SHIFT & 255)
+
+enum ustack_why {
+	USTACK_WHY_NOT,      /* it goes on */
+	USTACK_WHY_END,      /* the outermost frame was reached */
+	USTACK_WHY_FULL,     /* as many as were asked for */
+	USTACK_WHY_NOWHERE,  /* the next address lies in no code */
+	USTACK_WHY_NONE,     /* nothing says how this code is unwound */
+	USTACK_WHY_UNKNOWN,  /* CFI says what a rule can't */
+	USTACK_WHY_REGISTER, /* a register is needed that is not known here */
+	USTACK_WHY_STACK,    /* the stack can't be read there */
+	USTACK_WHY_ORDER,    /* the caller's frame would not lie above this one */
+};
 
 #define USTACK_COUNTER_UNKNOWN (~0ULL) /* its counters could not be read */
 
@@ -167,7 +202,13 @@ struct ustack_stack128 {
 	__u64 token[USTACK_CLASS128];
 };
 
-/* The value of ustack(helper): an id. Bit 0 tells the class (0: stacks32).
+/* As user space handles one of any class, for they begin alike. */
+struct ustack_stack1024 {
+	struct ustack_stack_head head;
+	__u64 token[USTACK_CLASS1024];
+};
+
+/* The value of ustack(helper): an id. Bits 0 and 1 tell the class (0: stacks32).
  * Ids below USTACK_ID_MIN are no stacks: */
 #define USTACK_ID_NONE 0   /* no user stack: kernel thread */
 #define USTACK_ID_BUSY 2   /* all slots of this CPU were in use */
@@ -176,7 +217,9 @@ struct ustack_stack128 {
 #define USTACK_ID_FAULT 8  /* the user stack could not be read */
 #define USTACK_ID_MIN 16
 #define USTACK_ID_CLASS128 1ULL
-#define USTACK_PROBES 4    /* places a digest may have: id, id + 2, ... */
+#define USTACK_ID_CLASS1024 2ULL
+#define USTACK_ID_CLASS 3ULL
+#define USTACK_PROBES 4    /* places a digest may have: id, id + 4, ... */
 
 /* ---- scratch ----------------------------------------------------------- */
 
@@ -224,6 +267,7 @@ enum ustack_event_type {
 	USTACK_EVENT_LATE = 3,  /* its notes have gone on from what the runs hold */
 	USTACK_EVENT_EXEC = 4,  /* an end, too: the process goes on with another image */
 	USTACK_EVENT_MAPPED = 5, /* maps something, as life_watch() wants to be told; no space */
+	USTACK_EVENT_UNWIND = 6, /* a walk came to code that the space's list does not know (yet) */
 };
 
 struct ustack_event {
@@ -247,6 +291,9 @@ enum ustack_map {
 	USTACK_MAP_STACKS128,
 	USTACK_MAP_COUNTS,
 	USTACK_MAP_EVENTS,
+	USTACK_MAP_WORDS,
+	USTACK_MAP_LISTS,
+	USTACK_MAP_STACKS1024,
 	USTACK_MAP_MAX,
 };
 
@@ -255,6 +302,7 @@ _Static_assert(sizeof(struct ustack_known) == 56, "one layout on both sides");
 _Static_assert(sizeof(struct ustack_stack_head) == 40, "one layout on both sides");
 _Static_assert(sizeof(struct ustack_stack32) == 40 + 32 * 8, "one layout on both sides");
 _Static_assert(sizeof(struct ustack_stack128) == 40 + 128 * 8, "one layout on both sides");
+_Static_assert(sizeof(struct ustack_stack1024) == 40 + 1024 * 8, "one layout on both sides");
 _Static_assert(sizeof(struct ustack_memo) == 32, "one layout on both sides");
 _Static_assert(sizeof(struct ustack_event) == 24, "one layout on both sides");
 _Static_assert(USTACK_MAX_FRAMES < USTACK_CLASS128, "a stack fits its class");

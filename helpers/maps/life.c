@@ -27,6 +27,9 @@ static int reuse_maps(struct life_bpf *skel, const struct maps *m)
 		[USTACK_MAP_STACKS128] = skel->maps.ustack_stack128,
 		[USTACK_MAP_COUNTS] = skel->maps.ustack_counts,
 		[USTACK_MAP_EVENTS] = skel->maps.ustack_events,
+		[USTACK_MAP_WORDS] = skel->maps.ustack_words,
+		[USTACK_MAP_LISTS] = skel->maps.ustack_lists,
+		[USTACK_MAP_STACKS1024] = skel->maps.ustack_stack1k,
 	};
 	int err = 0;
 

@@ -62,6 +62,16 @@ void maps_shape(const struct maps_opts *opts, enum ustack_map which, struct maps
 					sizeof(uint32_t), sizeof(uint64_t), USTACK_COUNT_MAX, 0 },
 		[USTACK_MAP_EVENTS] = { "ustack_events", BPF_MAP_TYPE_RINGBUF, 0, 0,
 					USTACK_EVENTS_BYTES, 0 },
+		[USTACK_MAP_WORDS] = { "ustack_words", BPF_MAP_TYPE_ARRAY, sizeof(uint32_t),
+				       or_default(o->words, USTACK_DEFAULT_WORDS) *
+					       (uint32_t)sizeof(uint32_t),
+				       1, BPF_F_MMAPABLE },
+		[USTACK_MAP_LISTS] = { "ustack_lists", BPF_MAP_TYPE_HASH, sizeof(uint64_t),
+				       sizeof(struct ustack_list), USTACK_MAX_PROCS,
+				       BPF_F_NO_PREALLOC },
+		[USTACK_MAP_STACKS1024] = { "ustack_stack1k", BPF_MAP_TYPE_HASH, sizeof(uint64_t),
+					    sizeof(struct ustack_stack1024),
+					    or_default(o->stacks1024, USTACK_MAX_STACKS1024), 0 },
 	};
 
 	*out = shapes[which];
@@ -101,6 +111,9 @@ int maps_create(const struct maps_opts *opts, struct maps **out, const char **wh
 		[USTACK_MAP_STACKS128] = "creating BPF map ustack_stack128",
 		[USTACK_MAP_COUNTS] = "creating BPF map ustack_counts",
 		[USTACK_MAP_EVENTS] = "creating BPF ring buffer ustack_events",
+		[USTACK_MAP_WORDS] = "creating BPF map ustack_words",
+		[USTACK_MAP_LISTS] = "creating BPF map ustack_lists",
+		[USTACK_MAP_STACKS1024] = "creating BPF map ustack_stack1k",
 	};
 	struct maps_shape shape;
 	struct maps *m;
@@ -139,12 +152,13 @@ int maps_create(const struct maps_opts *opts, struct maps **out, const char **wh
 	m->max_stacks[0] = shape.max_entries;
 	maps_shape(opts, USTACK_MAP_STACKS128, &shape);
 	m->max_stacks[1] = shape.max_entries;
-	if (opts && opts->unwind) {
-		err = tables_create(m, opts->words, &m->tables);
-		if (err) {
-			*why = "creating the BPF maps of unwind tables";
-			goto fail;
-		}
+	maps_shape(opts, USTACK_MAP_STACKS1024, &shape);
+	m->max_stacks[2] = shape.max_entries;
+	maps_shape(opts, USTACK_MAP_WORDS, &shape);
+	err = tables_new(m, shape.value_size / (uint32_t)sizeof(uint32_t), &m->tables);
+	if (err) {
+		*why = "mapping BPF map ustack_words";
+		goto fail;
 	}
 	*out = m;
 	return 0;
@@ -153,9 +167,11 @@ fail:
 	return err;
 }
 
-/* Is the map behind @fd what the layout says, but for its size? */
+/* Is the map behind @fd what the layout says, but for its size? `words` has its size in
+ * that of its one value. */
 static int check_shape(int fd, enum ustack_map which, uint32_t *max_entries)
 {
+	struct maps_opts opts = { 0 };
 	struct bpf_map_info info = { 0 };
 	uint32_t len = sizeof(info);
 	struct maps_shape shape;
@@ -163,11 +179,13 @@ static int check_shape(int fd, enum ustack_map which, uint32_t *max_entries)
 
 	if (err)
 		return err;
-	maps_shape(NULL, which, &shape);
+	if (which == USTACK_MAP_WORDS)
+		opts.words = info.value_size / (uint32_t)sizeof(uint32_t);
+	maps_shape(&opts, which, &shape);
 	if (info.type != shape.type || info.key_size != shape.key_size ||
 	    info.value_size != shape.value_size || (info.map_flags & shape.flags) != shape.flags)
 		return -EINVAL;
-	*max_entries = info.max_entries;
+	*max_entries = which == USTACK_MAP_WORDS ? opts.words : info.max_entries;
 	return 0;
 }
 
@@ -193,8 +211,11 @@ int maps_adopt(const int fds[USTACK_MAP_MAX], struct maps **out)
 		m->max_pages = entries[USTACK_MAP_PAGES];
 		m->max_stacks[0] = entries[USTACK_MAP_STACKS32];
 		m->max_stacks[1] = entries[USTACK_MAP_STACKS128];
+		m->max_stacks[2] = entries[USTACK_MAP_STACKS1024];
 		err = publish_adopt(m);
 	}
+	if (!err)
+		err = tables_adopt(m, entries[USTACK_MAP_WORDS], &m->tables);
 	if (err) {
 		maps_free(m);
 		return err;

@@ -18,9 +18,9 @@ struct maps;
 struct maps_opts {
 	uint32_t cells;     /* 0: USTACK_DEFAULT_CELLS; 8 bytes each, taken at once */
 	uint32_t max_pages; /* 0: USTACK_MAX_PAGES */
-	uint32_t stacks32, stacks128; /* 0: USTACK_MAX_STACKS32/128 */
-	bool unwind;    /* with maps for unwind tables (maps/tables.h); else there are none */
-	uint32_t words; /* of those; 0: USTACK_DEFAULT_WORDS; 4 bytes each, taken at once */
+	uint32_t stacks32, stacks128, stacks1024; /* 0: USTACK_MAX_STACKS32/128/1024 */
+	uint32_t words; /* 0: USTACK_DEFAULT_WORDS, for which the BPF programs are compiled; else an
+			 * even number; 4 bytes each, taken at once */
 };
 
 /* What one map looks like to BPF_MAP_CREATE, so that others can declare it. */
@@ -33,11 +33,12 @@ void maps_shape(const struct maps_opts *opts, enum ustack_map which, struct maps
 /* Create all maps. Negative errno on failure, *@why (static or strerror) says
  * which step. The kernel floor is Linux 6.1: -ENOTSUP below. */
 int maps_create(const struct maps_opts *opts, struct maps **out, const char **why);
-/* Use maps that exist already (another loader made them): all fds are dup'ed. */
+/* Use maps that exist already (another loader made them): all fds are dup'ed. Runs that
+ * they hold stay; lists of code and tables are forgotten. */
 int maps_adopt(const int fds[USTACK_MAP_MAX], struct maps **out);
 void maps_free(struct maps *m);
 int maps_fd(const struct maps *m, enum ustack_map which);
-/* The unwind tables (maps/tables.h), the maps' own; NULL: made without. */
+/* The unwind tables (maps/tables.h), the maps' own. */
 struct tables;
 struct tables *maps_tables(const struct maps *m);
 
@@ -73,13 +74,13 @@ struct maps_stats {
 };
 void maps_stats(const struct maps *m, struct maps_stats *out);
 
-/* A stored stack by id; 0, -ENOENT. */
-int maps_read_stack(const struct maps *m, uint64_t id, struct ustack_stack128 *out);
+/* A stored stack by id; 0, -ENOENT. Tokens beyond its depth are left as they are. */
+int maps_read_stack(const struct maps *m, uint64_t id, struct ustack_stack1024 *out);
 /* Visit the ids of all stored stacks. fn may call maps_delete_stack(). */
 int maps_each_stack(const struct maps *m, int (*fn)(void *ctx, uint64_t id), void *ctx);
-/* Visit all stored stacks, with their content; a stack that is stored meanwhile may be
+/* Visit all stored stacks, with their content (no more tokens than their depth); a stack that is stored meanwhile may be
  * missed. Returns what @fn did, -ENOMEM, or the kernel's errno: then some were missed. */
-int maps_each_stored(const struct maps *m, int (*fn)(void *ctx, const struct ustack_stack128 *stack),
+int maps_each_stored(const struct maps *m, int (*fn)(void *ctx, const struct ustack_stack1024 *stack),
 		     void *ctx);
 int maps_delete_stack(const struct maps *m, uint64_t id);
 uint64_t maps_count_stacks(const struct maps *m);

@@ -8,7 +8,7 @@
  *   words   array, one value: all words. A probe finds it once and then reads any
  *           word by an index that it masks; an array of single words would cost
  *           a lookup each
- *   lists   hash  space -> index of the head of its list
+ *   lists   hash  space -> struct ustack_list, with the index of the head of its list
  *
  * A list is immutable: it is replaced by writing another one and swinging the space's
  * u64. Lists and tables are reused only after a grace period. The head repeats the
@@ -16,8 +16,14 @@
  *
  *     word[list]       space (two words, the lower first)
  *     word[list + 2]   count
- *     word[list + 3]   0
+ *     word[list + 3]   generation: a number that no other list has or had; what a
+ *                      probe remembers of addresses is tagged with it
  *     word[list + 4]   the first span
+ *
+ * At the beginning of `words` lie, at fixed places, a header (enum ustack_word: where the
+ * running kernel keeps what the walk reads of a task; 0: not known) and the rules of
+ * notes: what instances (layout.h) say by number of how code made at run time
+ * is unwound. Each is a struct ustack_rule; the first three are the same everywhere.
  */
 #ifndef USTACK_MAPS_SPANS_H
 #define USTACK_MAPS_SPANS_H
@@ -30,12 +36,35 @@
 #define USTACK_SPANS_COUNT 2
 #define USTACK_SPANS_HEAD 4
 
-enum ustack_unwind_map {
-	USTACK_UNWIND_MAP_WORDS,
-	USTACK_UNWIND_MAP_LISTS,
-	USTACK_UNWIND_MAP_MAX,
+#define USTACK_SPANS_GENERATION 3
+
+#define USTACK_NOTE_UNTOLD 0 /* nothing is said: by frame pointer, a guess */
+#define USTACK_NOTE_FRAME 1  /* by frame pointer, which the code keeps */
+#define USTACK_NOTE_NONE 2   /* it keeps none, and nothing is said: the walk is lost there */
+#define USTACK_NOTE_FIRST 3  /* from here on: what notes say */
+#define USTACK_NOTE_RULES 4096
+
+/* The header: offsets, in bytes, of fields of the running kernel's structs. */
+enum ustack_word {
+	USTACK_WORD_UTASK = 1, /* task_struct.utask: struct uprobe_task, or NULL */
+	USTACK_WORD_RETURNS,   /* uprobe_task.return_instances: a list, the innermost first */
+	USTACK_WORD_NEXT,      /* return_instance.next */
+	USTACK_WORD_ORIGINAL,  /* return_instance.orig_ret_vaddr: the address that was replaced */
+	USTACK_WORD_STACK,     /* return_instance.stack: the stack pointer at the function's entry */
+	USTACK_WORD_GENERATION, /* the last one given to a list: user space's, for who comes next */
+	USTACK_WORD_HEADER = 64,
+};
+#define USTACK_WORD_NOTE_RULES USTACK_WORD_HEADER
+#define USTACK_WORDS_FIXED (USTACK_WORD_NOTE_RULES + USTACK_NOTE_RULES * USTACK_RULE_WORDS)
+
+/* What user space writes, but `told`. */
+struct ustack_list {
+	__u64 list; /* index of the word at which it begins */
+	__u64 told; /* by a probe: a walk came to code that this list does not know */
 };
 
+_Static_assert(sizeof(struct ustack_list) == 16, "one layout on both sides");
+_Static_assert(USTACK_WORD_GENERATION < USTACK_WORD_HEADER, "the header has room");
 _Static_assert(USTACK_MAX_SPANS == 1u << 12, "twelve steps find one");
 _Static_assert((USTACK_SPANS_HEAD & 1) == 0 && (USTACK_SPAN_WORDS & 1) == 0, "64-bit fields are aligned");
 _Static_assert(sizeof(struct ustack_rule) == 4 * USTACK_RULE_WORDS, "rules are reckoned in words");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stored stacks, read and removed. They lie in two hashes by size; bit 0 of the
- * id tells which. What comes out of a map is checked before it is handed on.
+ * Stored stacks, read and removed. They lie in three hashes by size; the lowest bits
+ * of the id tell which. What comes out of a map is checked before it is handed on.
  */
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -10,40 +10,40 @@
 
 #include "maps/internal.h"
 
-static bool is_class128(uint64_t id)
+static const struct stack_class {
+	enum ustack_map map;
+	uint32_t room; /* tokens */
+	size_t size;   /* of a stack */
+} classes[] = {
+	[0] = { USTACK_MAP_STACKS32, USTACK_CLASS32, sizeof(struct ustack_stack32) },
+	[USTACK_ID_CLASS128] = { USTACK_MAP_STACKS128, USTACK_CLASS128, sizeof(struct ustack_stack128) },
+	[USTACK_ID_CLASS1024] = { USTACK_MAP_STACKS1024, USTACK_CLASS1024, sizeof(struct ustack_stack1024) },
+};
+#define CLASSES (sizeof(classes) / sizeof(classes[0]))
+
+/* NULL: it is no stack's id. */
+static const struct stack_class *class_of(uint64_t id)
 {
-	return id & USTACK_ID_CLASS128;
+	return id < USTACK_ID_MIN || (id & USTACK_ID_CLASS) >= CLASSES ? NULL : &classes[id & USTACK_ID_CLASS];
 }
 
-static int stacks_fd(const struct maps *m, uint64_t id)
+int maps_read_stack(const struct maps *m, uint64_t id, struct ustack_stack1024 *out)
 {
-	return m->fd[is_class128(id) ? USTACK_MAP_STACKS128 : USTACK_MAP_STACKS32];
-}
+	const struct stack_class *class = class_of(id);
 
-int maps_read_stack(const struct maps *m, uint64_t id, struct ustack_stack128 *out)
-{
-	uint32_t room = is_class128(id) ? USTACK_MAX_FRAMES : USTACK_CLASS32;
-
-	if (id < USTACK_ID_MIN)
+	/* each is the beginning of the next larger one */
+	if (!class || bpf_map_lookup_elem(m->fd[class->map], &id, out))
 		return -ENOENT;
-	memset(out, 0, sizeof(*out));
-	/* stack32 is stack128's beginning */
-	if (bpf_map_lookup_elem(stacks_fd(m, id), &id, out))
-		return -ENOENT;
-	if (out->head.depth > room)
-		return -EINVAL;
-	memset(out->token + out->head.depth, 0,
-	       (USTACK_CLASS128 - out->head.depth) * sizeof(out->token[0]));
-	return 0;
+	return out->head.depth > class->room ? -EINVAL : 0;
 }
 
 /*
  * All ids of one map. Probes insert meanwhile, so that an id may be missed or,
  * if the kernel starts over, come twice; it is not gone on for ever.
  */
-static int ids_of(const struct maps *m, int class, uint64_t **ids, size_t *n)
+static int ids_of(const struct maps *m, size_t class, uint64_t **ids, size_t *n)
 {
-	int fd = m->fd[class ? USTACK_MAP_STACKS128 : USTACK_MAP_STACKS32];
+	int fd = m->fd[classes[class].map];
 	size_t limit = (size_t)m->max_stacks[class] * 2, cap = 0;
 	uint64_t key, *prev = NULL;
 
@@ -67,7 +67,7 @@ int maps_each_stack(const struct maps *m, int (*fn)(void *ctx, uint64_t id), voi
 {
 	int err = 0;
 
-	for (int class = 0; class < 2 && !err; class++) {
+	for (size_t class = 0; class < CLASSES && !err; class++) {
 		uint64_t *ids = NULL;
 		size_t n = 0;
 
@@ -84,26 +84,25 @@ int maps_each_stack(const struct maps *m, int (*fn)(void *ctx, uint64_t id), voi
 struct stored_batch {
 	uint64_t ids[STORED_BATCH];
 	uint32_t n;
-	size_t size; /* of a stack */
+	const struct stack_class *class;
 	char stacks[STORED_BATCH * sizeof(struct ustack_stack128)];
 };
 
-static int tell_batch(const struct stored_batch *b, int (*fn)(void *ctx, const struct ustack_stack128 *stack),
+static int tell_batch(const struct stored_batch *b, int (*fn)(void *ctx, const struct ustack_stack1024 *stack),
 		      void *ctx)
 {
-	uint32_t room = b->size == sizeof(struct ustack_stack32) ? USTACK_CLASS32 : USTACK_MAX_FRAMES;
-	struct ustack_stack128 stack = { 0 };
+	struct ustack_stack1024 stack;
 	int err = 0;
 
 	for (uint32_t i = 0; i < b->n && !err; i++) {
-		memcpy(&stack, b->stacks + i * b->size, b->size);
-		if (stack.head.depth <= room)
+		memcpy(&stack, b->stacks + i * b->class->size, b->class->size);
+		if (stack.head.depth <= b->class->room)
 			err = fn(ctx, &stack);
 	}
 	return err;
 }
 
-int maps_each_stored(const struct maps *m, int (*fn)(void *ctx, const struct ustack_stack128 *stack),
+int maps_each_stored(const struct maps *m, int (*fn)(void *ctx, const struct ustack_stack1024 *stack),
 		     void *ctx)
 {
 	struct stored_batch *b = malloc(sizeof(*b));
@@ -111,14 +110,16 @@ int maps_each_stored(const struct maps *m, int (*fn)(void *ctx, const struct ust
 
 	if (!b)
 		return -ENOMEM;
-	for (int class = 0; class < 2 && !err; class++) {
-		int fd = m->fd[class ? USTACK_MAP_STACKS128 : USTACK_MAP_STACKS32];
+	for (size_t class = 0; class < CLASSES && !err; class++) {
+		int fd = m->fd[classes[class].map];
 		uint32_t at, *from = NULL;
 		bool more = true;
 
-		b->size = class ? sizeof(struct ustack_stack128) : sizeof(struct ustack_stack32);
+		b->class = &classes[class];
 		while (more && !err) {
-			b->n = STORED_BATCH;
+			b->n = (uint32_t)(sizeof(b->stacks) / b->class->size);
+			if (b->n > STORED_BATCH)
+				b->n = STORED_BATCH;
 			/* -ENOENT: these were the last */
 			if (bpf_map_lookup_batch(fd, from, &at, b->ids, b->stacks, &b->n, NULL)) {
 				err = errno == ENOENT ? 0 : -errno;
@@ -135,9 +136,9 @@ int maps_each_stored(const struct maps *m, int (*fn)(void *ctx, const struct ust
 
 int maps_delete_stack(const struct maps *m, uint64_t id)
 {
-	if (id < USTACK_ID_MIN)
-		return -ENOENT;
-	return bpf_map_delete_elem(stacks_fd(m, id), &id);
+	const struct stack_class *class = class_of(id);
+
+	return class ? bpf_map_delete_elem(m->fd[class->map], &id) : -ENOENT;
 }
 
 static int count_one(void *ctx, uint64_t id)

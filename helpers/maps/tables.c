@@ -47,7 +47,6 @@ struct list {
 
 struct tables {
 	struct maps *maps;
-	int fd[USTACK_UNWIND_MAP_MAX];
 	struct cells cells;
 	uint32_t fixed[TABLES_CODE_MADE + 1]; /* words of the rules of code without a table */
 	void *lists;                          /* tsearch tree of struct list */
@@ -292,6 +291,7 @@ static int list_hold(struct list *l, const struct tables_mapping *m, size_t n)
 static int list_write(struct tables *t, struct list *l, const struct draft *d)
 {
 	const size_t head = USTACK_SPANS_HEAD / CELL_WORDS, span = USTACK_SPAN_WORDS / CELL_WORDS;
+	uint32_t *generation = (uint32_t *)t->cells.mem + USTACK_WORD_GENERATION;
 	uint64_t *cell;
 
 	l->run = room(t, head + d->n * span);
@@ -299,7 +299,7 @@ static int list_write(struct tables *t, struct list *l, const struct draft *d)
 		return -ENOSPC;
 	cell = t->cells.mem + l->run.first;
 	cell[0] = l->space;
-	cell[1] = d->n;
+	cell[1] = d->n | (uint64_t)++*generation << 32;
 	memcpy(cell + head, d->spans, d->n * sizeof(*d->spans));
 	return 0;
 }
@@ -310,7 +310,7 @@ static bool list_is(const struct tables *t, const struct list *l, const struct d
 {
 	const uint64_t *cell = t->cells.mem + l->run.first;
 
-	return cell[1] == d->n &&
+	return (uint32_t)cell[1] == d->n &&
 	       !memcmp(cell + USTACK_SPANS_HEAD / CELL_WORDS, d->spans, d->n * sizeof(*d->spans));
 }
 
@@ -321,7 +321,7 @@ int tables_drop(struct tables *t, uint64_t space)
 
 	if (!l)
 		return 0;
-	err = bpf_map_delete_elem(t->fd[USTACK_UNWIND_MAP_LISTS], &space);
+	err = bpf_map_delete_elem(t->maps->fd[USTACK_MAP_LISTS], &space);
 	if (err && err != -ENOENT)
 		return err;
 	tdelete(l, &t->lists, compare_lists);
@@ -333,13 +333,13 @@ int tables_drop(struct tables *t, uint64_t space)
 /* Let probes find @l, in place of the list that the space has. */
 static int list_swing(struct tables *t, struct list *l)
 {
-	const uint64_t first = (uint64_t)l->run.first * CELL_WORDS;
+	const struct ustack_list found = { .list = (uint64_t)l->run.first * CELL_WORDS };
 	struct list **place = tsearch(l, &t->lists, compare_lists), *old;
 	int err;
 
 	if (!place)
 		return -ENOMEM;
-	err = bpf_map_update_elem(t->fd[USTACK_UNWIND_MAP_LISTS], &l->space, &first, BPF_ANY);
+	err = bpf_map_update_elem(t->maps->fd[USTACK_MAP_LISTS], &l->space, &found, BPF_ANY);
 	old = *place == l ? NULL : *place;
 	if (err) {
 		if (!old)
@@ -404,18 +404,13 @@ int tables_publish(struct tables *t, uint64_t space, const struct tables_mapping
 
 /* ---- the maps --------------------------------------------------------------------- */
 
-void tables_shape(uint32_t words, enum ustack_unwind_map which, struct maps_shape *out)
+static struct ustack_rule by_frame_pointer(uint8_t flags)
 {
-	const struct maps_shape shapes[USTACK_UNWIND_MAP_MAX] = {
-		[USTACK_UNWIND_MAP_WORDS] = { "ustack_words", BPF_MAP_TYPE_ARRAY, sizeof(uint32_t),
-					      (words ? words : USTACK_DEFAULT_WORDS) *
-						      (uint32_t)sizeof(uint32_t),
-					      1, BPF_F_MMAPABLE },
-		[USTACK_UNWIND_MAP_LISTS] = { "ustack_lists", BPF_MAP_TYPE_HASH, sizeof(uint64_t),
-					      sizeof(uint64_t), USTACK_MAX_PROCS, BPF_F_NO_PREALLOC },
+	return (struct ustack_rule){
+		.kind = USTACK_UNWIND_CFA, .base = 6 /* rbp */, .offset = 16, .ra = -8,
+		.rbp = -16, /* and rbx is anybody's: nothing tells */
+		.flags = flags | USTACK_UNWIND_RBP_SAVED | USTACK_UNWIND_RBX_LOST,
 	};
-
-	*out = shapes[which];
 }
 
 /* The rules of code without a table. */
@@ -423,12 +418,8 @@ static int write_fixed(struct tables *t)
 {
 	const struct ustack_rule rules[] = {
 		[TABLES_CODE_NONE] = { .kind = USTACK_UNWIND_NONE },
-		[TABLES_CODE_UNKNOWN] = { .kind = USTACK_UNWIND_UNKNOWN },
-		[TABLES_CODE_MADE] = {
-			.kind = USTACK_UNWIND_CFA, .base = 6 /* rbp */, .offset = 16, .ra = -8,
-			.rbp = -16, /* and rbx is anybody's: no CFI tells */
-			.flags = USTACK_UNWIND_RBP_SAVED | USTACK_UNWIND_RBX_LOST | USTACK_UNWIND_GUESS,
-		},
+		[TABLES_CODE_UNKNOWN] = { .kind = USTACK_UNWIND_UNREAD },
+		[TABLES_CODE_MADE] = by_frame_pointer(USTACK_UNWIND_GUESS),
 	};
 	struct run run = room(t, (TABLES_CODE_MADE + 1) * USTACK_RULE_WORDS / CELL_WORDS);
 
@@ -440,48 +431,45 @@ static int write_fixed(struct tables *t)
 	return 0;
 }
 
-static struct tables *tables_new(struct maps *m)
+/* The rules of notes that are the same everywhere. (Other ones that are there stay: of an
+ * earlier publisher, whose instances probes may still find.) */
+static void write_notes(struct tables *t)
 {
-	struct tables *t = calloc(1, sizeof(*t));
+	uint32_t *word = (uint32_t *)t->cells.mem;
+	const struct ustack_rule rules[USTACK_NOTE_FIRST] = {
+		[USTACK_NOTE_UNTOLD] = by_frame_pointer(USTACK_UNWIND_GUESS),
+		[USTACK_NOTE_FRAME] = by_frame_pointer(0),
+		[USTACK_NOTE_NONE] = { .kind = USTACK_UNWIND_UNKNOWN },
+	};
 
-	if (!t)
-		return NULL;
-	t->maps = m;
-	for (int i = 0; i < USTACK_UNWIND_MAP_MAX; i++)
-		t->fd[i] = -1;
-	return t;
+	memcpy(word + USTACK_WORD_NOTE_RULES, rules, sizeof(rules));
 }
 
-/* Its maps are there, and no probe finds anything in them. */
-static int tables_begin(struct tables *t, uint32_t words)
+static int begin(struct tables *t, uint32_t words)
 {
+	const struct run fixed = { CELLS_RESERVED, USTACK_WORDS_FIXED / CELL_WORDS - CELLS_RESERVED };
 	int err;
 
 	if (words % CELL_WORDS)
 		return -EINVAL;
-	err = cells_open(&t->cells, t->fd[USTACK_UNWIND_MAP_WORDS], words / CELL_WORDS);
-	return err ? err : write_fixed(t);
+	err = cells_open(&t->cells, t->maps->fd[USTACK_MAP_WORDS], words / CELL_WORDS);
+	if (err)
+		return err;
+	if (!cells_claim(&t->cells, fixed))
+		return -EINVAL;
+	write_notes(t);
+	return write_fixed(t);
 }
 
-int tables_create(struct maps *m, uint32_t words, struct tables **out)
+int tables_new(struct maps *m, uint32_t words, struct tables **out)
 {
-	struct tables *t = tables_new(m);
-	struct maps_shape shape;
-	int err = t ? 0 : -ENOMEM;
+	struct tables *t = calloc(1, sizeof(*t));
+	int err;
 
-	if (words > INT32_MAX / sizeof(uint32_t))
-		err = -EINVAL;
-	for (int i = 0; i < USTACK_UNWIND_MAP_MAX && !err; i++) {
-		LIBBPF_OPTS(bpf_map_create_opts, o);
-
-		tables_shape(words, i, &shape);
-		o.map_flags = shape.flags;
-		t->fd[i] = bpf_map_create(shape.type, shape.name, shape.key_size, shape.value_size,
-					  shape.max_entries, &o);
-		err = t->fd[i] < 0 ? t->fd[i] : 0;
-	}
-	if (!err)
-		err = tables_begin(t, words ? words : USTACK_DEFAULT_WORDS);
+	if (!t)
+		return -ENOMEM;
+	t->maps = m;
+	err = begin(t, words);
 	if (err) {
 		tables_free(t);
 		return err;
@@ -490,30 +478,10 @@ int tables_create(struct maps *m, uint32_t words, struct tables **out)
 	return 0;
 }
 
-/* Is the map behind @fd what it should be? @words: of whatever size. */
-static int check_shape(int fd, enum ustack_unwind_map which, uint32_t *words)
-{
-	struct bpf_map_info info = { 0 };
-	uint32_t len = sizeof(info);
-	struct maps_shape shape;
-	int err = bpf_obj_get_info_by_fd(fd, &info, &len);
-
-	if (err)
-		return err;
-	if (which == USTACK_UNWIND_MAP_WORDS)
-		*words = info.value_size / (uint32_t)sizeof(uint32_t);
-	tables_shape(*words, which, &shape);
-	if (info.type != shape.type || info.key_size != shape.key_size ||
-	    info.value_size != shape.value_size || info.max_entries != shape.max_entries ||
-	    (info.map_flags & shape.flags) != shape.flags)
-		return -EINVAL;
-	return 0;
-}
-
 /* Lists that were there before: their tables' users are not known. */
-static int forget_lists(struct tables *t)
+static int forget_lists(struct maps *m)
 {
-	const int fd = t->fd[USTACK_UNWIND_MAP_LISTS];
+	const int fd = m->fd[USTACK_MAP_LISTS];
 	bool any = false;
 	uint64_t space;
 	int err = 0;
@@ -522,32 +490,14 @@ static int forget_lists(struct tables *t)
 		err = bpf_map_delete_elem(fd, &space);
 		any = true;
 	}
-	return !err && any ? maps_grace(t->maps) : err;
+	return !err && any ? maps_grace(m) : err;
 }
 
-int tables_adopt(struct maps *m, const int fds[USTACK_UNWIND_MAP_MAX], struct tables **out)
+int tables_adopt(struct maps *m, uint32_t words, struct tables **out)
 {
-	struct tables *t = tables_new(m);
-	uint32_t words = 0;
-	int err = t ? 0 : -ENOMEM;
+	int err = forget_lists(m);
 
-	for (int i = 0; i < USTACK_UNWIND_MAP_MAX && !err; i++) {
-		err = check_shape(fds[i], i, &words);
-		if (err)
-			break;
-		t->fd[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
-		err = t->fd[i] < 0 ? -errno : 0;
-	}
-	if (!err)
-		err = forget_lists(t);
-	if (!err)
-		err = tables_begin(t, words);
-	if (err) {
-		tables_free(t);
-		return err;
-	}
-	*out = t;
-	return 0;
+	return err ? err : tables_new(m, words, out);
 }
 
 static void list_free(void *p)
@@ -568,15 +518,7 @@ void tables_free(struct tables *t)
 	tdestroy(t->lists, list_free);
 	free(t->quarantine);
 	cells_close(&t->cells);
-	for (int i = 0; i < USTACK_UNWIND_MAP_MAX; i++)
-		if (t->fd[i] >= 0)
-			close(t->fd[i]);
 	free(t);
-}
-
-int tables_fd(const struct tables *t, enum ustack_unwind_map which)
-{
-	return t->fd[which];
 }
 
 void tables_stats(const struct tables *t, struct tables_stats *out)

@@ -13,20 +13,15 @@
 struct tables;
 struct tables_table; /* a file's table, in the kernel */
 
-/* What the maps look like to BPF_MAP_CREATE. @words 0: USTACK_DEFAULT_WORDS. */
-void tables_shape(uint32_t words, enum ustack_unwind_map which, struct maps_shape *out);
-
 /*
- * Create the maps, @words (even; 0: USTACK_DEFAULT_WORDS) of room. BPF programs are compiled
- * for a number of words. @m is the caller's, for as long as the tables are there. maps_create()
- * does this if it is asked to. -EINVAL: @words is odd or too small; or another negative errno.
+ * The tables of @m, whose maps are new, with room for @words: maps_create() does this. -EINVAL:
+ * @words is odd or too small; or another negative errno.
  */
-int tables_create(struct maps *m, uint32_t words, struct tables **out);
-/* Use maps that exist already (dup'ed), and forget what lists they hold. */
-int tables_adopt(struct maps *m, const int fds[USTACK_UNWIND_MAP_MAX], struct tables **out);
+int tables_new(struct maps *m, uint32_t words, struct tables **out);
+/* The same for maps that were there before; what lists they hold is forgotten. */
+int tables_adopt(struct maps *m, uint32_t words, struct tables **out);
 /* What was added must have been given back. NULL is fine. */
 void tables_free(struct tables *t);
-int tables_fd(const struct tables *t, enum ustack_unwind_map which);
 
 /*
  * A table (maps/unwind.h) of a file, copied; @base: the file offset of its first bucket.

@@ -57,6 +57,7 @@ enum ustack_rule_kind {
 			       * sigcontext (x86-64: r8..r15, rdi, rsi, rbp, rbx, rdx,
 			       * rax, rcx, rsp, rip); the caller's address is not a
 			       * return address: it is looked up as it is */
+	USTACK_UNWIND_UNREAD, /* the file's table is not there, or not yet */
 };
 
 /*

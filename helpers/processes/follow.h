@@ -85,7 +85,7 @@ struct follow_opts {
 	/* Visit every stored stack, of the maps or kept otherwise, with the lock held:
 	 * what they need is not forgotten. A negative errno: some were missed. NULL:
 	 * nothing is ever forgotten. */
-	int (*each_stack)(void *ctx, int (*fn)(void *arg, const struct ustack_stack128 *stack),
+	int (*each_stack)(void *ctx, int (*fn)(void *arg, const struct ustack_stack1024 *stack),
 			  void *arg);
 	void *ctx;
 };

@@ -67,11 +67,11 @@ static int need(struct needs *needs, struct index_need one)
 }
 
 /* What resolving the stack will ask the index for. */
-static int need_of_stack(struct needs *needs, const struct ustack_stack128 *stack)
+static int need_of_stack(struct needs *needs, const struct ustack_stack1024 *stack)
 {
 	int err = 0;
 
-	for (uint32_t i = 0; i < stack->head.depth && i < USTACK_CLASS128 && !err; i++) {
+	for (uint32_t i = 0; i < stack->head.depth && i < USTACK_CLASS1024 && !err; i++) {
 		uint64_t value = USTACK_TOKEN_VALUE(stack->token[i]);
 		struct index_need one = { .first = stack->head.first, .last = stack->head.last };
 
@@ -85,7 +85,7 @@ static int need_of_stack(struct needs *needs, const struct ustack_stack128 *stac
 	return err;
 }
 
-static int ask_stack(void *arg, const struct ustack_stack128 *stack)
+static int ask_stack(void *arg, const struct ustack_stack1024 *stack)
 {
 	struct space *s = follow_find(arg, stack->head.space);
 

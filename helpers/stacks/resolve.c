@@ -411,15 +411,15 @@ static void name_token(struct at *at, uint64_t token, bool leaf)
 
 /* ---- stacks -------------------------------------------------------------- */
 
-int ustack_fetch(struct ustack *u, uint64_t id, struct ustack_stack128 *out)
+int ustack_fetch(struct ustack *u, uint64_t id, struct ustack_stack1024 *out)
 {
 	int err = u->maps ? maps_read_stack(u->maps, id, out) : -ENOENT;
 
 	if (err == 0)
 		return 0;
-	for (struct buried *b = u->buried[id / 2 % BURIED_BUCKETS]; b; b = b->next) {
+	for (struct buried *b = u->buried[id / 4 % BURIED_BUCKETS]; b; b = b->next) {
 		if (b->id == id) {
-			*out = b->stack;
+			memcpy(out, &b->stack, stored_size(&b->stack));
 			return 0;
 		}
 	}
@@ -455,14 +455,14 @@ static struct resolved *resolve_none(struct ustack *u, uint64_t id, unsigned lim
 }
 
 static struct resolved *resolve_stored(struct ustack *u, uint64_t id, unsigned limit,
-				       const struct ustack_stack128 *stored)
+				       const struct ustack_stack1024 *stored)
 {
 	struct at at = { .u = u, .head = &stored->head };
 	size_t n = stored->head.depth;
 	struct resolved *r;
 
-	if (n > USTACK_CLASS128)
-		n = USTACK_CLASS128;
+	if (n > USTACK_CLASS1024)
+		n = USTACK_CLASS1024;
 	at.room = n + 1;
 	at.r = r = new_resolved(id, limit, at.room);
 	if (!r)
@@ -499,7 +499,7 @@ static struct resolved *resolve_stored(struct ustack *u, uint64_t id, unsigned l
 /* Would resolving it anew say the same? What had no name may have one by now;
  * the stack may have been seen again, its code replaced. */
 static bool still_true(struct ustack *u, const struct resolved *old,
-		       const struct ustack_stack128 *stored)
+		       const struct ustack_stack1024 *stored)
 {
 	struct space *s = follow_space(u->follow, stored->head.space);
 
@@ -513,7 +513,7 @@ static bool still_true(struct ustack *u, const struct resolved *old,
 int ustack_resolve(struct ustack *u, uint64_t id, unsigned limit, const struct ustack_stack **out)
 {
 	struct resolved **at = resolved_find(u, id, limit), *old = *at, *r = old;
-	struct ustack_stack128 stored;
+	struct ustack_stack1024 stored;
 	bool found;
 
 	if (old && old->final) {

@@ -25,7 +25,7 @@ void resolved_free(struct resolved *r)
 
 struct resolved **resolved_find(struct ustack *u, uint64_t id, unsigned limit)
 {
-	struct resolved **at = &u->resolved[(id / 2 * 31 + limit) % RESOLVED_BUCKETS];
+	struct resolved **at = &u->resolved[(id / 4 * 31 + limit) % RESOLVED_BUCKETS];
 
 	while (*at && ((*at)->stack.id != id || (*at)->limit != limit))
 		at = &(*at)->next;
@@ -50,7 +50,7 @@ void resolved_unnamed(const struct ustack *u, uint64_t n[USTACK_REASON_MAX])
 
 static bool is_stored(struct ustack *u, uint64_t id)
 {
-	struct ustack_stack128 stack;
+	struct ustack_stack1024 stack;
 
 	return ustack_fetch(u, id, &stack) == 0;
 }

@@ -69,7 +69,7 @@ static void on_seen(void *ctx, struct process *p)
 	symbols_adopt(u->symbols, p);
 }
 
-static int each_stack(void *ctx, int (*fn)(void *arg, const struct ustack_stack128 *stack), void *arg)
+static int each_stack(void *ctx, int (*fn)(void *arg, const struct ustack_stack1024 *stack), void *arg)
 {
 	struct ustack *u = ctx;
 	int err = u->maps ? maps_each_stored(u->maps, fn, arg) : 0;

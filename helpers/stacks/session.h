@@ -40,8 +40,13 @@ struct resolved {
 struct buried {
 	struct buried *next;
 	uint64_t id;
-	struct ustack_stack128 stack;
+	struct ustack_stack1024 stack; /* without room for more tokens than its depth */
 };
+
+static inline size_t stored_size(const struct ustack_stack1024 *stack)
+{
+	return sizeof(stack->head) + stack->head.depth * sizeof(stack->token[0]);
+}
 
 #define RESOLVED_BUCKETS 16384
 #define BURIED_BUCKETS 4096
@@ -74,7 +79,7 @@ __attribute__((format(printf, 3, 4)))
 void ustack_tell(struct ustack *u, int level, const char *fmt, ...);
 
 /* A stored stack, from the kernel's map or the buried ones. 0 or -ENOENT. */
-int ustack_fetch(struct ustack *u, uint64_t id, struct ustack_stack128 *out);
+int ustack_fetch(struct ustack *u, uint64_t id, struct ustack_stack1024 *out);
 
 void resolved_free(struct resolved *r);
 /* Where the resolved stack is, or would be. */

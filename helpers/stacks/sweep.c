@@ -8,7 +8,9 @@
  * seconds is left alone, and what is dropped is kept here until the next sweep
  * finds it unnamed once more.
  */
+#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "processes/times.h"
 #include "stacks/session.h"
@@ -17,14 +19,14 @@
 #define FRESH_NS (2000ull * 1000 * 1000)
 
 struct tally {
-	uint64_t n[2]; /* by class */
+	uint64_t n[USTACK_ID_CLASS + 1]; /* by class */
 };
 
 static int tally_one(void *ctx, uint64_t id)
 {
 	struct tally *t = ctx;
 
-	t->n[id & USTACK_ID_CLASS128]++;
+	t->n[id & USTACK_ID_CLASS]++;
 	return 0;
 }
 
@@ -46,7 +48,8 @@ bool ustack_wants_sweep(struct ustack *u)
 	u->next_sweep_check = now + CHECK_EVERY_NS;
 	maps_each_stack(u->maps, tally_one, &t);
 	return t.n[0] > size_of_class(u, USTACK_MAP_STACKS32) / 4 * 3 ||
-	       t.n[1] > size_of_class(u, USTACK_MAP_STACKS128) / 4 * 3;
+	       t.n[USTACK_ID_CLASS128] > size_of_class(u, USTACK_MAP_STACKS128) / 4 * 3 ||
+	       t.n[USTACK_ID_CLASS1024] > size_of_class(u, USTACK_MAP_STACKS1024) / 4 * 3;
 }
 
 struct sweep {
@@ -75,36 +78,38 @@ static void exhume_unused(struct sweep *s)
 	}
 }
 
-/* Take the stack out of the map. In one go, for the follower looks through both. */
-static bool bury(struct sweep *s, uint64_t id, struct buried *b)
+static struct buried *new_buried(uint64_t id, const struct ustack_stack1024 *stack)
 {
-	struct buried **bucket = &s->u->buried[id / 2 % BURIED_BUCKETS];
-	bool buried = false;
+	struct buried *b = malloc(offsetof(struct buried, stack) + stored_size(stack));
 
-	follow_lock(s->u->follow);
-	if (maps_read_stack(s->u->maps, id, &b->stack) == 0 && b->stack.head.last <= s->before &&
-	    maps_delete_stack(s->u->maps, id) == 0) {
-		b->id = id;
-		b->next = *bucket;
-		*bucket = b;
-		buried = true;
-	}
-	follow_unlock(s->u->follow);
-	return buried;
+	if (!b)
+		return NULL;
+	b->id = id;
+	memcpy(&b->stack, stack, stored_size(stack));
+	return b;
 }
 
+/* Take the stack out of the map. In one go, for the follower looks through both. */
 static int sweep_one(void *ctx, uint64_t id)
 {
 	struct sweep *s = ctx;
-	struct buried *b;
+	struct buried **bucket = &s->u->buried[id / 4 % BURIED_BUCKETS], *b;
+	struct ustack_stack1024 stack;
 
 	if (s->in_use(s->ctx, id))
 		return 0;
-	b = malloc(sizeof(*b));
-	if (b && bury(s, id, b))
-		s->dropped++;
-	else
-		free(b);
+	follow_lock(s->u->follow);
+	if (maps_read_stack(s->u->maps, id, &stack) == 0 && stack.head.last <= s->before &&
+	    (b = new_buried(id, &stack))) {
+		if (maps_delete_stack(s->u->maps, id) == 0) {
+			b->next = *bucket;
+			*bucket = b;
+			s->dropped++;
+		} else {
+			free(b);
+		}
+	}
+	follow_unlock(s->u->follow);
 	return 0;
 }
 

@@ -43,7 +43,7 @@ struct CaptureLate : CaptureTest {
 		publish(m.get(), s, { { code(ut_a), addr(ut_a_end), 22 } }, reused);
 		told.clear();
 	}
-	struct ustack_stack128 take() { return read_stack(id(*c, 'a', 2)); }
+	struct ustack_stack1024 take() { return read_stack(id(*c, 'a', 2)); }
 };
 
 TEST_F(CaptureLate, NothingIsLateWhileTheFollowerHasSeenAll)

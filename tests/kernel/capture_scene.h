@@ -192,6 +192,7 @@ struct CaptureTest : ::testing::Test {
 			probes->maps.ustack_procs, probes->maps.ustack_spaces, probes->maps.ustack_pages,
 			probes->maps.ustack_cells, probes->maps.ustack_slots, probes->maps.ustack_stack32,
 			probes->maps.ustack_stack128, probes->maps.ustack_counts, probes->maps.ustack_events,
+			probes->maps.ustack_words, probes->maps.ustack_lists, probes->maps.ustack_stack1k,
 		};
 		for (int i = 0; i < USTACK_MAP_MAX; i++)
 			ASSERT_EQ(0, bpf_map__reuse_fd(map[i], maps_fd(m.get(), (enum ustack_map)i)));
@@ -245,9 +246,9 @@ struct CaptureTest : ::testing::Test {
 
 	uint64_t id(Child &c, char what, long arg = 0) { return fire(c, what, arg)[0].id; }
 
-	struct ustack_stack128 read_stack(uint64_t id)
+	struct ustack_stack1024 read_stack(uint64_t id)
 	{
-		struct ustack_stack128 s = {};
+		struct ustack_stack1024 s = {};
 		EXPECT_EQ(0, maps_read_stack(m.get(), id, &s)) << id;
 		return s;
 	}

@@ -320,13 +320,16 @@ TEST_F(MapsTest, AdoptRefusesOtherMaps)
 TEST_F(MapsTest, StoredStacksAreReadCheckedAndDeleted)
 {
 	create();
-	struct ustack_stack128 s = {}, out;
+	struct ustack_stack1024 s = {}, out;
+	uint64_t largest = USTACK_ID_MIN + 402, nothing = USTACK_ID_MIN + 403;
 	s.head.space = SPACE;
 	s.head.depth = 40;
-	for (int i = 0; i < USTACK_CLASS128; i++)
+	for (int i = 0; i < USTACK_CLASS1024; i++)
 		s.token[i] = 1000 + i;
 	uint64_t large = USTACK_ID_MIN + 101, small = USTACK_ID_MIN + 200, broken = USTACK_ID_MIN + 300;
 	ASSERT_EQ(0, bpf_map_update_elem(maps_fd(m.get(), USTACK_MAP_STACKS128), &large, &s, BPF_ANY));
+	s.head.depth = 1024;
+	ASSERT_EQ(0, bpf_map_update_elem(maps_fd(m.get(), USTACK_MAP_STACKS1024), &largest, &s, BPF_ANY));
 	s.head.depth = 3;
 	ASSERT_EQ(0, bpf_map_update_elem(maps_fd(m.get(), USTACK_MAP_STACKS32), &small, &s, BPF_ANY));
 	s.head.depth = 33;
@@ -335,20 +338,24 @@ TEST_F(MapsTest, StoredStacksAreReadCheckedAndDeleted)
 	ASSERT_EQ(0, maps_read_stack(m.get(), large, &out));
 	EXPECT_EQ(40u, out.head.depth);
 	EXPECT_EQ(1039u, out.token[39]);
+	ASSERT_EQ(0, maps_read_stack(m.get(), largest, &out));
+	EXPECT_EQ(1024u, out.head.depth);
+	EXPECT_EQ(2023u, out.token[1023]);
+	EXPECT_EQ(-ENOENT, maps_read_stack(m.get(), nothing, &out)); /* no such class */
 	ASSERT_EQ(0, maps_read_stack(m.get(), small, &out));
 	EXPECT_EQ(3u, out.head.depth);
 	EXPECT_EQ(1002u, out.token[2]);
-	EXPECT_EQ(0u, out.token[3]); /* not a former stack's */
 	EXPECT_EQ(-EINVAL, maps_read_stack(m.get(), broken, &out));
-	EXPECT_EQ(-ENOENT, maps_read_stack(m.get(), large + 2, &out));
+	EXPECT_EQ(-ENOENT, maps_read_stack(m.get(), large + 4, &out));
 	EXPECT_EQ(-ENOENT, maps_read_stack(m.get(), USTACK_ID_BUSY, &out));
 
-	EXPECT_EQ(3u, maps_count_stacks(m.get()));
+	EXPECT_EQ(4u, maps_count_stacks(m.get()));
 	EXPECT_EQ(0, maps_each_stack(m.get(), [](void *ctx, uint64_t id) {
 		return maps_delete_stack((struct maps *)ctx, id);
 	}, m.get()));
 	EXPECT_EQ(0u, maps_count_stacks(m.get()));
 	EXPECT_EQ(-ENOENT, maps_delete_stack(m.get(), large));
+	EXPECT_EQ(-ENOENT, maps_delete_stack(m.get(), nothing));
 	EXPECT_EQ(-ENOENT, maps_delete_stack(m.get(), USTACK_ID_FULL));
 }
 

@@ -419,7 +419,7 @@ struct SessionSweep : SessionTest {
 	}
 	bool stored(uint64_t id)
 	{
-		struct ustack_stack128 s;
+		struct ustack_stack1024 s;
 		return maps_read_stack(u->maps, id, &s) == 0;
 	}
 	/* @n stacks of one frame each, from long ago. */
@@ -437,7 +437,7 @@ struct SessionSweep : SessionTest {
 		for (size_t i = 0; i < n; i += ids.size()) {
 			ids.clear();
 			while (ids.size() < batch && i + ids.size() < n)
-				ids.push_back((1 << 20) + 2 * (i + ids.size()));
+				ids.push_back((1 << 20) + 4 * (i + ids.size()));
 			uint32_t count = static_cast<uint32_t>(ids.size());
 			ASSERT_EQ(0, bpf_map_update_batch(ustack_map_fd(u, USTACK_MAP_STACKS32), ids.data(),
 							  stacks.data(), &count, nullptr));

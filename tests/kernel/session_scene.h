@@ -177,7 +177,7 @@ public:
 	/* Store it as a probe does; its id. */
 	uint64_t store(const Stack &s)
 	{
-		struct ustack_stack128 st = {};
+		struct ustack_stack1024 st = {};
 		bool large = s.large || s.tokens.size() > USTACK_CLASS32;
 		uint64_t id = s.id ? s.id : (next_id_ += 16) | (large ? USTACK_ID_CLASS128 : 0);
 

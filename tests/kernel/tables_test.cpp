@@ -12,6 +12,7 @@ extern "C" {
 #include "unwind/unwind.h"
 }
 
+#include <bpf/bpf.h>
 #include <link.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -22,6 +23,7 @@ namespace {
 
 const uint64_t SPACE = USTACK_SPACE(1234, 5678ULL << 20);
 const uint64_t OTHER = USTACK_SPACE(1235, 5678ULL << 20);
+const uint32_t SMALL = USTACK_WORDS_FIXED + (1 << 16);
 
 /* A table of @n buckets, each of one row with the rule `mark`. */
 struct Made {
@@ -51,16 +53,15 @@ struct Made {
 struct TablesTest : ::testing::Test {
 	Maps m;
 	struct tables *t = nullptr;
-	const uint32_t *word = nullptr;
+	uint32_t *word = nullptr;
 	size_t mapped = 0;
 
-	void create(uint32_t words = 1 << 16)
+	void create(uint32_t words = SMALL)
 	{
 		struct maps_opts opts = {};
 
 		opts.cells = 1 << 12;
 		opts.max_pages = opts.stacks32 = opts.stacks128 = 64;
-		opts.unwind = true;
 		opts.words = words;
 		m = make_maps(opts);
 		ASSERT_TRUE(m);
@@ -71,15 +72,15 @@ struct TablesTest : ::testing::Test {
 	void look(size_t words)
 	{
 		mapped = words * 4;
-		void *mem = mmap(nullptr, mapped, PROT_READ, MAP_SHARED,
-				 tables_fd(t, USTACK_UNWIND_MAP_WORDS), 0);
+		void *mem = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_SHARED,
+				 maps_fd(m.get(), USTACK_MAP_WORDS), 0);
 		ASSERT_NE(MAP_FAILED, mem);
-		word = (const uint32_t *)mem;
+		word = (uint32_t *)mem;
 	}
 	~TablesTest() override
 	{
 		if (word)
-			munmap((void *)word, mapped);
+			munmap(word, mapped);
 	}
 
 	struct tables_table *add(const Made &made)
@@ -100,10 +101,10 @@ struct TablesTest : ::testing::Test {
 	}
 	uint64_t list(uint64_t space)
 	{
-		uint64_t at = 0;
+		struct ustack_list l = {};
 
-		bpf_map_lookup_elem(tables_fd(t, USTACK_UNWIND_MAP_LISTS), &space, &at);
-		return at;
+		bpf_map_lookup_elem(maps_fd(m.get(), USTACK_MAP_LISTS), &space, &l);
+		return l.list;
 	}
 	/* The rule at @ip by the list that begins at @at; nullptr: no code is there. */
 	const struct ustack_rule *rule_by(uint64_t at, uint64_t space, uint64_t ip)
@@ -134,17 +135,6 @@ struct TablesTest : ::testing::Test {
 		return s;
 	}
 };
-
-TEST_F(TablesTest, NobodyHasThemWhoDoesNotAskForThem)
-{
-	struct maps_opts opts = {};
-
-	opts.cells = 1 << 12;
-	opts.max_pages = opts.stacks32 = opts.stacks128 = 64;
-	m = make_maps(opts);
-	ASSERT_TRUE(m);
-	EXPECT_EQ(nullptr, maps_tables(m.get()));
-}
 
 TEST_F(TablesTest, TheDefaultRoomIsAsTheLayoutSays)
 {
@@ -197,7 +187,7 @@ TEST_F(TablesTest, EveryAddressOfALiveProcessHasTheRuleOfItsFile)
 
 			ASSERT_TRUE(found);
 			if (!map.table) {
-				ASSERT_EQ(USTACK_UNWIND_UNKNOWN, found->kind);
+				ASSERT_EQ(USTACK_UNWIND_UNREAD, found->kind);
 				continue;
 			}
 			file = unwind_find(files[i], ip - map.start + map.offset);
@@ -246,7 +236,7 @@ TEST_F(TablesTest, CodeWithoutATableIsToldByKind)
 				      { 0x2000, 0x3000, 0, nullptr, TABLES_CODE_UNKNOWN },
 				      { 0x3000, 0x4000, 0, nullptr, TABLES_CODE_MADE } }));
 	EXPECT_EQ(USTACK_UNWIND_NONE, kind(SPACE, 0x1fff));
-	EXPECT_EQ(USTACK_UNWIND_UNKNOWN, kind(SPACE, 0x2000));
+	EXPECT_EQ(USTACK_UNWIND_UNREAD, kind(SPACE, 0x2000));
 	ASSERT_EQ(USTACK_UNWIND_CFA, kind(SPACE, 0x3000));
 	EXPECT_TRUE(rule(SPACE, 0x3000)->flags & USTACK_UNWIND_GUESS);
 	EXPECT_EQ(-1, kind(OTHER, 0x1fff));
@@ -295,7 +285,7 @@ TEST_F(TablesTest, WhatIsThereAlreadyIsNotPublishedAgain)
 
 TEST_F(TablesTest, AnEndedSpaceHasNoListAndItsMemoryComesBack)
 {
-	create(1 << 12);
+	create(USTACK_WORDS_FIXED + (1 << 12));
 	/* Each life takes a good part of the room: all of them only if it comes back. */
 	for (int life = 0; life < 200; life++) {
 		Made a(life, 400);
@@ -318,7 +308,7 @@ TEST_F(TablesTest, ATableThatOneSpaceGivesUpStaysForTheOther)
 {
 	Made a(42), b(43, 400);
 
-	create(1 << 12);
+	create(USTACK_WORDS_FIXED + (1 << 12));
 	struct tables_table *ta = add(a);
 	ASSERT_EQ(0, publish(SPACE, { of(ta, 0x401000, 0x402000, 0x1000) }));
 	ASSERT_EQ(0, publish(OTHER, { of(ta, 0x801000, 0x802000, 0x1000) }));
@@ -338,7 +328,7 @@ TEST_F(TablesTest, AFullAreaIsCountedAndNeverAWrongTable)
 	Made big(7, 100000);
 	int err = 0;
 
-	create(1 << 12);
+	create(USTACK_WORDS_FIXED + (1 << 12));
 	for (int i = 0; !err; i++) {
 		Made a(i, 100);
 
@@ -373,7 +363,7 @@ TEST_F(TablesTest, AListThatIsTooLongIsCutAndThatIsCounted)
 {
 	std::vector<struct tables_mapping> many;
 
-	create(1 << 17);
+	create(USTACK_WORDS_FIXED + (1 << 17));
 	for (uint64_t i = 1; i <= USTACK_MAX_SPANS + 10; i++)
 		many.push_back({ i << 13, (i << 13) + 0x1000, 0, nullptr, TABLES_CODE_MADE });
 	ASSERT_EQ(0, publish(SPACE, many));
@@ -408,28 +398,87 @@ TEST_F(TablesTest, WhatIsNotSoundIsRefused)
 	EXPECT_EQ(0u, stats().tables);
 }
 
-TEST_F(TablesTest, MapsThatAnotherMadeAreTakenOverEmpty)
+/* What probes remember of the lists that were there is tagged with their generations, and
+ * instances that they still find name rules of notes. */
+TEST_F(TablesTest, MapsThatAnotherMadeAreTakenOverWithoutLists)
 {
-	int fds[USTACK_UNWIND_MAP_MAX];
-	struct tables *mine = nullptr;
+	int fds[USTACK_MAP_MAX];
+	struct maps *adopted = nullptr;
 	Made a(42), b(43);
 
 	create();
-	struct tables_table *ta = add(a), *tb = nullptr;
+	struct tables_table *ta = add(a);
 	ASSERT_EQ(0, publish(SPACE, { of(ta, 0x401000, 0x402000, 0x1000) }));
 	tables_put(t, ta);
-	for (int i = 0; i < USTACK_UNWIND_MAP_MAX; i++)
-		fds[i] = tables_fd(t, (enum ustack_unwind_map)i);
-	ASSERT_EQ(0, tables_adopt(m.get(), fds, &mine));
+	const uint32_t before = word[list(SPACE) + USTACK_SPANS_GENERATION];
+	const struct ustack_rule rule = { USTACK_UNWIND_CFA, 7, 0, 0, 24, 0, -8, 0, 0 };
+	const uint32_t at = USTACK_WORD_NOTE_RULES + 17 * USTACK_RULE_WORDS;
+	memcpy(word + at, &rule, sizeof(rule));
+	for (int i = 0; i < USTACK_MAP_MAX; i++)
+		fds[i] = maps_fd(m.get(), (enum ustack_map)i);
+	ASSERT_EQ(0, maps_adopt(fds, &adopted));
+	m.reset(adopted);
+	t = maps_tables(adopted);
 	EXPECT_EQ(0u, list(SPACE));
-	ASSERT_EQ(0, tables_add(mine, &b.source, &tb));
-	struct tables_mapping map = of(tb, 0x401000, 0x402000, 0x1000);
-	ASSERT_EQ(0, tables_publish(mine, SPACE, &map, 1));
+	EXPECT_EQ(0, memcmp(word + at, &rule, sizeof(rule)));
+	EXPECT_EQ((uint64_t)SMALL, stats().words_total);
+	struct tables_table *tb = add(b);
+	ASSERT_EQ(0, publish(SPACE, { of(tb, 0x401000, 0x402000, 0x1000) }));
 	EXPECT_EQ(43, mark(SPACE, 0x401000));
-	tables_put(mine, tb);
-	tables_free(mine);
-	std::swap(fds[0], fds[1]);
-	EXPECT_EQ(-EINVAL, tables_adopt(m.get(), fds, &mine));
+	EXPECT_LT(before, word[list(SPACE) + USTACK_SPANS_GENERATION]);
+	tables_put(t, tb);
+}
+
+TEST_F(TablesTest, EachListHasAGenerationOfItsOwn)
+{
+	Made a(42);
+
+	create();
+	struct tables_table *ta = add(a);
+	ASSERT_EQ(0, publish(SPACE, { of(ta, 0x401000, 0x402000, 0x1000) }));
+	const uint32_t first = word[list(SPACE) + USTACK_SPANS_GENERATION];
+	ASSERT_EQ(0, publish(OTHER, { of(ta, 0x401000, 0x402000, 0x1000) }));
+	const uint32_t second = word[list(OTHER) + USTACK_SPANS_GENERATION];
+	ASSERT_EQ(0, publish(SPACE, { of(ta, 0x501000, 0x502000, 0x1000) }));
+	EXPECT_LT(0u, first);
+	EXPECT_LT(first, second);
+	EXPECT_LT(second, word[list(SPACE) + USTACK_SPANS_GENERATION]);
+	tables_put(t, ta);
+}
+
+/* That a probe told of code which the list did not know is of that list. */
+TEST_F(TablesTest, WhatAProbeToldIsForgottenWithTheList)
+{
+	Made a(42);
+
+	create();
+	struct tables_table *ta = add(a);
+	ASSERT_EQ(0, publish(SPACE, { of(ta, 0x401000, 0x402000, 0x1000) }));
+	struct ustack_list l = { list(SPACE), 1 };
+	ASSERT_EQ(0, bpf_map_update_elem(maps_fd(m.get(), USTACK_MAP_LISTS), &SPACE, &l, BPF_ANY));
+	ASSERT_EQ(0, publish(SPACE, { of(ta, 0x501000, 0x502000, 0x1000) }));
+	ASSERT_EQ(0, bpf_map_lookup_elem(maps_fd(m.get(), USTACK_MAP_LISTS), &SPACE, &l));
+	EXPECT_EQ(0u, l.told);
+	tables_put(t, ta);
+}
+
+TEST_F(TablesTest, CodeMadeAtRunTimeIsUnwoundByFramePointerWhereNotesSayNothing)
+{
+	create();
+	auto rule_of = [&](uint32_t note) {
+		return (const struct ustack_rule *)(word + USTACK_WORD_NOTE_RULES + note * USTACK_RULE_WORDS);
+	};
+	for (uint32_t note : { USTACK_NOTE_UNTOLD, USTACK_NOTE_FRAME }) {
+		const struct ustack_rule *r = rule_of(note);
+
+		EXPECT_EQ(USTACK_UNWIND_CFA, r->kind);
+		EXPECT_EQ(6, r->base);
+		EXPECT_EQ(16, r->offset);
+		EXPECT_EQ(-8, r->ra);
+		EXPECT_EQ(-16, r->rbp);
+		EXPECT_EQ(note == USTACK_NOTE_UNTOLD, !!(r->flags & USTACK_UNWIND_GUESS));
+	}
+	EXPECT_EQ(USTACK_UNWIND_UNKNOWN, rule_of(USTACK_NOTE_NONE)->kind);
 }
 
 } // namespace

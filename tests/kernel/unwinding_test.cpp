@@ -36,13 +36,12 @@ struct UnwindingTest : ::testing::Test {
 
 		opts.cells = 1 << 12;
 		opts.max_pages = opts.stacks32 = opts.stacks128 = 64;
-		opts.unwind = true;
 		opts.words = words;
 		m = make_maps(opts);
 		ASSERT_TRUE(m);
 		t = maps_tables(m.get());
 		mapped = words * 4ul;
-		void *mem = mmap(nullptr, mapped, PROT_READ, MAP_SHARED, tables_fd(t, USTACK_UNWIND_MAP_WORDS), 0);
+		void *mem = mmap(nullptr, mapped, PROT_READ, MAP_SHARED, maps_fd(m.get(), USTACK_MAP_WORDS), 0);
 		ASSERT_NE(MAP_FAILED, mem);
 		word = (const uint32_t *)mem;
 		ASSERT_EQ(0, unwinding_new(t, nullptr, &u));
@@ -57,11 +56,11 @@ struct UnwindingTest : ::testing::Test {
 	}
 	const struct ustack_rule *rule(uint64_t ip, uint64_t space = SPACE)
 	{
-		uint64_t at = 0;
+		struct ustack_list l = {};
 		uint32_t n = 0, spans, found;
 
-		bpf_map_lookup_elem(tables_fd(t, USTACK_UNWIND_MAP_LISTS), &space, &at);
-		spans = ustack_ref_spans(word, at, space, &n);
+		bpf_map_lookup_elem(maps_fd(m.get(), USTACK_MAP_LISTS), &space, &l);
+		spans = ustack_ref_spans(word, l.list, space, &n);
 		found = spans ? ustack_ref_rule(word, spans, n, ip) : 0;
 		return found ? (const struct ustack_rule *)(word + found) : nullptr;
 	}
@@ -210,9 +209,9 @@ TEST_F(UnwindingTest, WithoutRoomCodeIsUnknownAndThatIsCounted)
 {
 	struct unwinding_stats s;
 
-	create(1 << 12);
+	create(USTACK_WORDS_FIXED + (1 << 12));
 	ASSERT_EQ(0, unwinding_publish(u, SPACE, p, 60 * SECOND));
-	EXPECT_EQ(USTACK_UNWIND_UNKNOWN, kind(address((void *)getpid)));
+	EXPECT_EQ(USTACK_UNWIND_UNREAD, kind(address((void *)getpid)));
 	unwinding_stats(u, &s);
 	EXPECT_GT(s.no_room, 0u);
 	EXPECT_GT(stats().full, 0u);

@@ -227,7 +227,7 @@ int main(int argc, char **argv)
 	for (uint64_t second = 0; !__atomic_load_n(&sh->done, __ATOMIC_ACQUIRE); second++) {
 		sleep(1);
 		emitted = __atomic_load_n(&sh->emitted, __ATOMIC_ACQUIRE);
-		store(u, space, sh->at + (second * 37 % PLACES) * 64, &st[second % STORED], (second + 100) * 2);
+		store(u, space, sh->at + (second * 37 % PLACES) * 64, &st[second % STORED], (second + 100) * 4);
 		if (second % 10 == 9)
 			report(u, space, emitted);
 		if (!early && emitted > emissions / 10)
