@@ -12,6 +12,11 @@
  * User space is told, so that it can keep what it needs to name old stacks and
  * give the pages back. A lost event costs memory, not truth.
  *
+ * Since Linux 6.16 the exit's tracepoint comes while the process still has its memory, and
+ * probes still find its stack. They are to find its space, too: a new one could no longer
+ * be read by anybody. So at exit user space is told, and takes the tgid out when it has
+ * read what the process left.
+ *
  * Between the moment at which exec has swapped the memory and its tracepoint, no
  * instruction of the new program has run; a probe in the kernel that takes a
  * stack then finds at most the new program's first address, in the old space.
@@ -47,7 +52,7 @@ struct task_struct {
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
-static __always_inline void end_space(__u32 tgid, __u32 type)
+static __always_inline void end_space(__u32 tgid, __u32 type, int forget)
 {
 	struct ustack_event event = { .type = type, .tgid = tgid };
 	__u64 *space = bpf_map_lookup_elem(&ustack_procs, &tgid);
@@ -56,13 +61,14 @@ static __always_inline void end_space(__u32 tgid, __u32 type)
 		return;
 	event.space = *space;
 	/* Of several that come here at once, one deletes, and one tells. */
-	if (bpf_map_delete_elem(&ustack_procs, &tgid))
+	if (forget && bpf_map_delete_elem(&ustack_procs, &tgid))
 		return;
 	event.time = bpf_ktime_get_ns();
 	if (bpf_ringbuf_output(&ustack_events, &event, sizeof(event), 0)) {
 		__u32 which = USTACK_COUNT_EVENTS_FULL;
 		__u64 *n = bpf_map_lookup_elem(&ustack_counts, &which);
 
+		bpf_map_delete_elem(&ustack_procs, &tgid);
 		if (n)
 			__sync_fetch_and_add(n, 1);
 	}
@@ -95,7 +101,7 @@ SEC("raw_tp/sched_process_exec") int life_exec(struct bpf_raw_tracepoint_args *c
 {
 	struct task_struct *task = (void *)ctx->args[0];
 
-	end_space(BPF_CORE_READ(task, tgid), USTACK_EVENT_EXEC);
+	end_space(BPF_CORE_READ(task, tgid), USTACK_EVENT_EXEC, 1);
 	return 0;
 }
 
@@ -103,9 +109,10 @@ SEC("raw_tp/sched_process_exit") int life_exit(struct bpf_raw_tracepoint_args *c
 {
 	struct task_struct *task = (void *)ctx->args[0];
 
-	/* Each thread has taken itself off `live` before it comes here. */
+	/* Each thread has taken itself off `live` before it comes here. (The last ones may
+	 * all see 0: then it is told more than once.) */
 	if (BPF_CORE_READ(task, signal, live.counter) == 0)
-		end_space(BPF_CORE_READ(task, tgid), USTACK_EVENT_END);
+		end_space(BPF_CORE_READ(task, tgid), USTACK_EVENT_END, 0);
 	return 0;
 }
 
@@ -115,6 +122,6 @@ SEC("raw_tp/sched_process_fork") int life_fork(struct bpf_raw_tracepoint_args *c
 	__u32 tgid = BPF_CORE_READ(child, tgid);
 
 	if (tgid == (__u32)BPF_CORE_READ(child, pid)) /* not a thread */
-		end_space(tgid, USTACK_EVENT_END);
+		end_space(tgid, USTACK_EVENT_END, 1);
 	return 0;
 }

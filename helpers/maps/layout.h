@@ -3,7 +3,8 @@
  * The layout of the BPF maps: the one header that the BPF side and the user
  * side share. Nothing here depends on libbpf, on bpftrace or on libc.
  *
- *   procs    hash   tgid            -> space            written by BPF only
+ *   procs    hash   tgid            -> space            written by BPF; user space takes
+ *                                      those out that have ended
  *   spaces   hash   space           -> what is known of it   written by user space (but `told`)
  *   pages    hash   {space, page}   -> first cell of a run
  *   cells    array  (mmapable u64)  runs: a 2-cell head, then sorted entries

@@ -403,6 +403,8 @@ static int on_event(void *ctx, const struct ustack_event *e)
 			forget_other_image(f, s);
 		if (s)
 			follow_end(f, s, e->time);
+		if (e->type == USTACK_EVENT_END && f->opts.maps)
+			maps_forget_proc(f->opts.maps, e->tgid, e->space);
 	} else if (e->type == USTACK_EVENT_LATE) {
 		s = follow_find(f, e->space);
 		if (s && !s->ended)

@@ -67,6 +67,24 @@ TEST_F(SessionEnds, AProcessThatWasGoneBeforeItWasLookedAtIsNotKept)
 	ustack_stop(u);
 }
 
+/* A probe finds the space of a process that exits until it was read: else a sample in the
+ * middle of its exit would be of a process of which nothing can be known. */
+TEST_F(SessionEnds, AnEndThatWasToldTakesTheProcessOutOfTheMap)
+{
+	auto c = std::make_unique<Child>([] {});
+	ASSERT_TRUE(c->ok);
+	uint64_t gone = USTACK_SPACE(c->pid, times_now());
+	pid_t pid = c->pid;
+	live(gone);
+	see(gone);
+	ASSERT_EQ(0, ustack_start(u)) << ustack_error(u);
+	EXPECT_EQ(gone, proc_space(pid));
+	c->end();
+	EXPECT_TRUE(comes_true([&] { return proc_space(pid) == 0; }));
+	EXPECT_TRUE(ended(gone));
+	ustack_stop(u);
+}
+
 /* The same pid is another process's by now: that one's space stays. */
 TEST_F(SessionEnds, AMissedEndDoesNotEndTheNextLife)
 {

@@ -7,6 +7,8 @@
 #define USTACK_MAPS_NOT_PINNED
 #include "bpf/capture.bpf.c"
 
+#define STOCK_FRAMES 127 /* kernel.perf_event_max_stack, bpftrace's default for both */
+
 char _license[] SEC("license") = "Dual BSD/GPL";
 
 struct counts {
@@ -21,7 +23,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
 	__uint(max_entries, 128 * 1024);
 	__uint(key_size, sizeof(__u32));
-	__uint(value_size, USTACK_MAX_FRAMES * sizeof(__u64));
+	__uint(value_size, STOCK_FRAMES * sizeof(__u64));
 } traces SEC(".maps");
 
 static __always_inline void add_one(void *map, __u64 key)
@@ -51,6 +53,6 @@ SEC("uprobe") int cost_stackid(void *ctx)
 
 SEC("uprobe") int cost_capture(void *ctx)
 {
-	add_one(&by_capture, ustack_capture(ctx, USTACK_MAX_FRAMES, USTACK_AT_ENTRY));
+	add_one(&by_capture, ustack_capture(ctx, STOCK_FRAMES, USTACK_AT_ENTRY));
 	return 0;
 }
