@@ -8,37 +8,16 @@
 #include <string.h>
 #include <sys/mman.h>
 
-typedef void leaf(void);
-typedef void function(long n, leaf *f);
+typedef void function(long n, chain_leaf *leaf);
 
-leaf bench_bare, bench_count, bench_stackid, bench_capture;
-void bench_root(long n, leaf *f, function *first);
+void bench_root(long n, chain_leaf *leaf, function *first);
 extern char bench_root_in[];
-function bench_native_first, bench_tables_first;
+function bench_native_0, bench_tables_0;
 /* return addresses: of function i into which i + 1 returns, and into which the leaf does */
 extern const uint64_t bench_native_in[CHAIN_FUNCTIONS], bench_native_last[CHAIN_FUNCTIONS];
 extern const uint64_t bench_tables_in[CHAIN_FUNCTIONS], bench_tables_last[CHAIN_FUNCTIONS];
 
 __asm__(".pushsection .text\n"
-	".macro LEAF name\n"
-	".globl \\name\n"
-	".type \\name, @function\n"
-	"\\name: .cfi_startproc\n"
-	"	push %rbp\n"
-	"	.cfi_def_cfa_offset 16\n"
-	"	.cfi_offset %rbp, -16\n"
-	"	mov %rsp, %rbp\n"
-	"	.cfi_def_cfa_register %rbp\n"
-	"	pop %rbp\n"
-	"	.cfi_def_cfa %rsp, 8\n"
-	"	ret\n"
-	"	.cfi_endproc\n"
-	"	.size \\name, . - \\name\n"
-	".endm\n"
-	"LEAF bench_bare\n"
-	"LEAF bench_count\n"
-	"LEAF bench_stackid\n"
-	"LEAF bench_capture\n"
 	".globl bench_root, bench_root_in\n"
 	".type bench_root, @function\n"
 	"bench_root: .cfi_startproc\n"
@@ -159,9 +138,7 @@ __asm__(".altmacro\n"
 	"TABLES %k, %((k + 1) % 128)\n"
 	".set k, k + 1\n"
 	".endr\n"
-	".globl bench_native_first, bench_tables_first\n"
-	".set bench_native_first, bench_native_0\n"
-	".set bench_tables_first, bench_tables_0\n"
+	".globl bench_native_0, bench_tables_0\n"
 	".popsection\n"
 	".pushsection .data.rel.ro, \"aw\"\n"
 	"ADDRESSES native, in\n"
@@ -172,10 +149,6 @@ __asm__(".altmacro\n"
 	".noaltmacro\n");
 
 const char *const chain_names[CHAINS] = { "same", "distinct", "native", "tables" };
-const char *const chains_leaf[KINDS] = {
-	NULL, "bench_count", "bench_stackid", "bench_capture",
-};
-static leaf *const leaves[KINDS] = { bench_bare, bench_count, bench_stackid, bench_capture };
 
 /* ---- JIT code ----------------------------------------------------------------- */
 
@@ -233,22 +206,22 @@ void chains_make(struct chains *c)
 
 /* ---- calls, and what their frames are ------------------------------------------- */
 
-void chains_call(const struct chains *c, enum chain chain, unsigned depth, enum kind kind)
+void chains_call(const struct chains *c, enum chain chain, unsigned depth, chain_leaf *leaf)
 {
-	function *first = chain == CHAIN_NATIVE ? bench_native_first :
-			  chain == CHAIN_TABLES ? bench_tables_first :
+	function *first = chain == CHAIN_NATIVE ? bench_native_0 :
+			  chain == CHAIN_TABLES ? bench_tables_0 :
 						  (function *)(uintptr_t)jit_function(c, chain, 0);
 
-	bench_root(depth - 3, leaves[kind], first);
+	bench_root(depth - 3, leaf, first);
 }
 
-uint64_t chains_address(const struct chains *c, enum chain chain, unsigned depth, enum kind kind,
+uint64_t chains_address(const struct chains *c, enum chain chain, unsigned depth, chain_leaf *leaf,
 			unsigned k)
 {
 	unsigned i = depth - 2 - k; /* the function; the last one called the leaf */
 
 	if (!k)
-		return (uint64_t)leaves[kind];
+		return (uint64_t)leaf;
 	if (k == depth - 1)
 		return (uint64_t)bench_root_in;
 	if (chain == CHAIN_NATIVE)

@@ -19,7 +19,6 @@
 #include <stdint.h>
 
 enum chain { CHAIN_SAME, CHAIN_DISTINCT, CHAIN_NATIVE, CHAIN_TABLES, CHAINS };
-enum kind { BARE, COUNT, STACKID, CAPTURE, KINDS };
 
 #define ANNOTATIONS 1000000 /* and as many pieces of code; */
 #define CODE_SIZE 64        /* bytes of each */
@@ -36,16 +35,32 @@ struct chains {
  * if there is no memory. */
 void chains_make(struct chains *c);
 
-/* Call the leaf of @kind through @depth frames, 3 to 127. */
-void chains_call(const struct chains *c, enum chain chain, unsigned depth, enum kind kind);
+/* Call @leaf through @depth frames, 3 to 127. */
+typedef void chain_leaf(void);
+void chains_call(const struct chains *c, enum chain chain, unsigned depth, chain_leaf *leaf);
 
 /* The address of frame @k, 0 for the leaf, of such a stack. */
-uint64_t chains_address(const struct chains *c, enum chain chain, unsigned depth, enum kind kind,
+uint64_t chains_address(const struct chains *c, enum chain chain, unsigned depth, chain_leaf *leaf,
 			unsigned k);
 /* Which annotation, 0 to ANNOTATIONS, it lies in; -1: none. */
 long chains_annotation(const struct chains *c, enum chain chain, unsigned depth, unsigned k);
 
-/* The leaves, each with a probe of its own at its first instruction. BARE has none. */
-extern const char *const chains_leaf[KINDS];
+/* A leaf, for a probe at its first instruction: int3 there needs no single step. */
+#define CHAIN_LEAF(name)                                                       \
+	chain_leaf name;                                                       \
+	__asm__(".pushsection .text\n"                                         \
+		".globl " #name "\n"                                           \
+		".type " #name ", @function\n" #name ": .cfi_startproc\n"      \
+		"	push %rbp\n"                                           \
+		"	.cfi_def_cfa_offset 16\n"                              \
+		"	.cfi_offset %rbp, -16\n"                               \
+		"	mov %rsp, %rbp\n"                                      \
+		"	.cfi_def_cfa_register %rbp\n"                          \
+		"	pop %rbp\n"                                            \
+		"	.cfi_def_cfa %rsp, 8\n"                                \
+		"	ret\n"                                                 \
+		"	.cfi_endproc\n"                                        \
+		"	.size " #name ", . - " #name "\n"                      \
+		".popsection\n")
 
 #endif

@@ -135,15 +135,16 @@ static uint64_t capture_one(struct bench *b, enum chain chain, unsigned depth)
 static unsigned check_addresses(struct bench *b, enum chain chain, unsigned depth)
 {
 	const struct ustack_stack *s = resolve(b, capture_one(b, chain, depth));
+	chain_leaf *leaf = traced_leaves[CAPTURE];
 	unsigned k = 0;
 
 	while (k < s->n_frames && k < depth &&
-	       s->frames[k].address == chains_address(&b->chains, chain, depth, CAPTURE, k))
+	       s->frames[k].address == chains_address(&b->chains, chain, depth, leaf, k))
 		k++;
 	if (k < s->n_frames && (k == depth || s->frames[k].reason != USTACK_REASON_BROKEN)) {
 		fprintf(stderr, "cost: %s, depth %u, frame %u of %zu: %lx, expected %lx\n", chain_names[chain],
 			depth, k, s->n_frames, (unsigned long)s->frames[k].address,
-			k < depth ? (unsigned long)chains_address(&b->chains, chain, depth, CAPTURE, k) : 0);
+			k < depth ? (unsigned long)chains_address(&b->chains, chain, depth, leaf, k) : 0);
 		b->wrong++;
 	}
 	return k;
@@ -329,10 +330,10 @@ static void attach(struct bench *b)
 	};
 
 	for (int k = COUNT; k < KINDS; k++) {
-		LIBBPF_OPTS(bpf_uprobe_opts, opts, .func_name = chains_leaf[k]);
+		LIBBPF_OPTS(bpf_uprobe_opts, opts, .func_name = traced_leaf_names[k]);
 
 		if (!bpf_program__attach_uprobe_opts(prog[k], b->traced.pid, "/proc/self/exe", 0, &opts))
-			fail(chains_leaf[k], errno);
+			fail(traced_leaf_names[k], errno);
 	}
 }
 

@@ -13,6 +13,13 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+CHAIN_LEAF(bench_bare);
+CHAIN_LEAF(bench_count);
+CHAIN_LEAF(bench_stackid);
+CHAIN_LEAF(bench_capture);
+chain_leaf *const traced_leaves[KINDS] = { bench_bare, bench_count, bench_stackid, bench_capture };
+const char *const traced_leaf_names[KINDS] = { "bench_bare", "bench_count", "bench_stackid", "bench_capture" };
+
 #define NEW_PLACES (1u << 20)
 #define OLD_PLACES 4096u
 
@@ -131,7 +138,7 @@ static double call_paced(const struct order *o)
 		while (clock_ns(CLOCK_MONOTONIC) < due)
 			;
 		before = clock_ns(CLOCK_THREAD_CPUTIME_ID);
-		chains_call(chains, o->chain, o->depth, o->kind);
+		chains_call(chains, o->chain, o->depth, traced_leaves[o->kind]);
 		took += clock_ns(CLOCK_THREAD_CPUTIME_ID) - before;
 	}
 	return (double)took / o->calls;
@@ -146,7 +153,7 @@ static double call(const struct order *o)
 	/* this thread's time: what else the machine does counts less */
 	before = clock_ns(CLOCK_THREAD_CPUTIME_ID);
 	for (unsigned i = 0; i < o->calls; i++)
-		chains_call(chains, o->chain, o->depth, o->kind);
+		chains_call(chains, o->chain, o->depth, traced_leaves[o->kind]);
 	return (double)(clock_ns(CLOCK_THREAD_CPUTIME_ID) - before) / o->calls;
 }
 

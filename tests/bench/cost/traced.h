@@ -10,6 +10,11 @@
 
 #include "chains.h"
 
+/* The leaves: without a probe, and with each of the programs of cost.bpf.c. */
+enum kind { BARE, COUNT, STACKID, CAPTURE, KINDS };
+extern chain_leaf *const traced_leaves[KINDS];
+extern const char *const traced_leaf_names[KINDS];
+
 /* What the JIT does. */
 enum jit {
 	JIT_STEADY,   /* nothing */
