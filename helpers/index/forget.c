@@ -325,8 +325,8 @@ static struct record_block *new_block(void)
 	struct record_block *block = calloc(1, sizeof(*block));
 
 	if (block)
-		block->instances = malloc(RECORDS_BLOCK * sizeof(*block->instances));
-	if (block && block->instances)
+		block->numbers = malloc(RECORDS_BLOCK * sizeof(*block->numbers));
+	if (block && block->numbers)
 		return block;
 	free(block);
 	return NULL;
@@ -344,7 +344,8 @@ static struct record *copy_record(struct plan *plan, uint32_t r)
 	if (!*block || (from->deaths && from->rec[old].taken && !record_block_deaths(*block)))
 		return NULL;
 	(*block)->rec[i] = from->rec[old];
-	(*block)->instances[i] = record_instance(plan->ix, r);
+	(*block)->numbers[i] = record_number(plan->ix, r);
+	(*block)->rules[i] = from->rules[old];
 	if (from->deaths && from->rec[old].taken) {
 		(*block)->deaths->at[i] = from->deaths->at[old];
 		(*block)->deaths->learned[i] = from->deaths->learned[old];
@@ -384,11 +385,11 @@ static int number_the_rest(struct plan *plan)
 
 	if (!used)
 		return 0;
-	if (*ix->next_instance > INSTANCE_MAX + 1 - RECORDS_BLOCK)
+	if (*ix->next_instance > NUMBER_MAX + 1 - RECORDS_BLOCK)
 		return -E2BIG;
 	block = plan->blocks[plan->n_records >> RECORDS_SHIFT];
 	for (uint32_t i = used; i < RECORDS_BLOCK; i++)
-		block->instances[i] = (*ix->next_instance)++;
+		block->numbers[i] = (*ix->next_instance)++;
 	return 0;
 }
 
@@ -579,6 +580,6 @@ bool index_forgot(const struct index *ix, uint64_t instance)
 {
 	uint32_t r;
 
-	return ix->stats.instances > ix->n_records && instance && instance < *ix->next_instance &&
-	       !record_find(ix, instance, &r);
+	return ix->stats.instances > ix->n_records && instance & NUMBER_MAX &&
+	       (instance & NUMBER_MAX) < *ix->next_instance && !record_find(ix, instance, &r);
 }

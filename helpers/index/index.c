@@ -172,6 +172,7 @@ static int fresh_from_note(struct index *ix, const struct note *note, uint64_t b
 	int err = strings_intern(&ix->strings, note->name, &r.name);
 
 	ix->n_fresh = 0;
+	ix->fresh_rule = note->unwind.number;
 	if (!err)
 		err = abouts_about(&ix->abouts, &ix->strings, note->about, &r.about);
 	if (!err)
@@ -222,7 +223,7 @@ static bool known_already(const struct index *ix)
 	for (size_t i = 0; i < ix->n_fresh; i++) {
 		const struct record *old = record_at(ix, r + (uint32_t)i);
 
-		if (!same(old, &ix->fresh[i]) || old->taken ||
+		if (!same(old, &ix->fresh[i]) || record_rule(ix, r + (uint32_t)i) != ix->fresh_rule || old->taken ||
 		    old->birth > ix->fresh[i].birth || !old->pieces)
 			return false;
 	}
@@ -660,6 +661,7 @@ static int move(struct index *ix, const struct note *note, uint64_t time)
 		return err ? err : born;
 	}
 	ix->n_fresh = 0;
+	ix->fresh_rule = record_rule(ix, from);
 	for (uint32_t i = from; i < to; i++) {
 		struct record rec = *record_at(ix, i);
 		uint64_t a = rec.start > note->old_addr ? rec.start : note->old_addr;

@@ -36,7 +36,7 @@ struct index_inlined {
 /* One instance, as it was published. Strings and what is pointed to are owned
  * by the index. */
 struct index_entry {
-	uint64_t instance;
+	uint64_t instance;     /* number and rule, see USTACK_INSTANCE() */
 	uint64_t start, end;   /* as born; later code may have taken parts of it */
 	uint64_t birth, death; /* CLOCK_MONOTONIC ns; death: when its first part was
 				* taken; INDEX_ALIVE while whole */
@@ -65,7 +65,7 @@ void index_free(struct index *ix);
  * INDEX_REPLACED. After -ENOMEM pages may be dirty that are not reported: drop
  * what was published of the space.
  *
- * The same note again (address, size, name, lines) over code that is alive and
+ * The same note again (address, size, name, lines, rule) over code that is alive and
  * whole changes nothing. A NOTE_MOVE of code that the index does not know is
  * counted in index_stats and changes nothing. NOTE_UNLOAD and NOTE_RESET end
  * lives at the note's time.

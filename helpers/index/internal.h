@@ -3,7 +3,7 @@
  * What the files of the index share: the index itself and its records.
  *
  *   records  one an instance, in the order of their birth into the index, so
- *            sorted by instance number; only forget.c moves and removes them
+ *            sorted by their instances' numbers; only forget.c moves and removes them
  *   alive    spans of addresses -> record
  *   past     rectangles of addresses and time -> record (UNSURE: see index.c)
  *   dirty    spans of addresses whose meaning differs from what was fetched
@@ -37,7 +37,7 @@ _Static_assert(sizeof(struct record) == 48, "a million of them are held");
 #define RECORDS_SHIFT 10
 #define RECORDS_BLOCK (1u << RECORDS_SHIFT)
 #define RECORDS_MAX (1u << 24) /* of one process: 1.3 GB with its spans */
-#define INSTANCE_MAX ((1ULL << 52) - 1)
+#define NUMBER_MAX ((1ULL << USTACK_INSTANCE_RULE_SHIFT) - 1)
 
 /* When those of a block that did not stay whole ended. */
 struct record_deaths {
@@ -48,11 +48,13 @@ struct record_deaths {
 
 #define LEARNED_SHIFT 28 /* ns in a tick, so that 36 years have a number */
 
-/* A block takes the numbers of all its instances when it is begun, so none of
+/* An instance is a number that is given out once, and a rule by which its code is unwound.
+ * A block takes the numbers of all its records when it is begun, so none of
  * them keeps its own, before others between them are forgotten. */
 struct record_block {
-	uint64_t first_instance;
-	uint64_t *instances; /* ascending; NULL: one after the other */
+	uint64_t first_number;
+	uint64_t *numbers; /* ascending; NULL: one after the other */
+	uint16_t rules[RECORDS_BLOCK];
 	struct record_deaths *deaths; /* NULL: none is yet */
 	struct index_entry **views; /* entries handed out; NULL: none yet */
 	struct record rec[RECORDS_BLOCK];
@@ -101,6 +103,7 @@ struct index {
 	/* The note being added, as the records it will be. */
 	struct record *fresh;
 	size_t n_fresh, cap_fresh;
+	uint16_t fresh_rule;
 	uint32_t *chains; /* of its scopes: number of the chain that each ends */
 	size_t cap_chains;
 };
@@ -137,6 +140,8 @@ int records_append(struct index *ix, uint32_t *first);
 const struct index_entry *record_view(const struct index *ix, uint32_t r);
 void record_fill(const struct index *ix, uint32_t r, struct index_entry *e);
 uint64_t record_instance(const struct index *ix, uint32_t r);
+uint64_t record_number(const struct index *ix, uint32_t r);
+uint16_t record_rule(const struct index *ix, uint32_t r);
 /* When its first part was taken; INDEX_ALIVE: it is whole. Its birth where there
  * was no memory to keep the time. */
 uint64_t record_death(const struct index *ix, uint32_t r);

@@ -254,8 +254,8 @@ void index_stats(const struct index *ix, struct index_stats *out)
 
 		if (ix->blocks[b]->deaths)
 			out->bytes += sizeof(*ix->blocks[b]->deaths);
-		if (ix->blocks[b]->instances)
-			out->bytes += RECORDS_BLOCK * sizeof(*ix->blocks[b]->instances);
+		if (ix->blocks[b]->numbers)
+			out->bytes += RECORDS_BLOCK * sizeof(*ix->blocks[b]->numbers);
 		for (uint32_t i = 0; views && i < RECORDS_BLOCK; i++)
 			out->bytes += sizeof(*views) + (views[i] ? sizeof(**views) : 0);
 	}

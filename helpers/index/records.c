@@ -12,7 +12,7 @@ static int add_block(struct index *ix)
 {
 	uint32_t n = (ix->n_records + RECORDS_BLOCK - 1) >> RECORDS_SHIFT;
 
-	if (*ix->next_instance > INSTANCE_MAX + 1 - RECORDS_BLOCK)
+	if (*ix->next_instance > NUMBER_MAX + 1 - RECORDS_BLOCK)
 		return -E2BIG;
 	if (n == ix->cap_blocks) {
 		uint32_t cap = n ? n * 2 : 4;
@@ -27,9 +27,9 @@ static int add_block(struct index *ix)
 	if (!ix->blocks[n])
 		return -ENOMEM;
 	ix->blocks[n]->views = NULL;
-	ix->blocks[n]->instances = NULL;
+	ix->blocks[n]->numbers = NULL;
 	ix->blocks[n]->deaths = NULL;
-	ix->blocks[n]->first_instance = *ix->next_instance;
+	ix->blocks[n]->first_number = *ix->next_instance;
 	*ix->next_instance += RECORDS_BLOCK;
 	return 0;
 }
@@ -50,28 +50,41 @@ int records_append(struct index *ix, uint32_t *first)
 		if (ix->fresh[i].birth > ix->latest)
 			ix->latest = ix->fresh[i].birth;
 		ix->inexact |= !ix->fresh[i].exact;
+		ix->blocks[ix->n_records >> RECORDS_SHIFT]->rules[ix->n_records & (RECORDS_BLOCK - 1)] =
+			ix->fresh_rule;
 		*record_at(ix, ix->n_records++) = ix->fresh[i];
 	}
 	ix->stats.instances += ix->n_fresh;
 	return 0;
 }
 
-uint64_t record_instance(const struct index *ix, uint32_t r)
+uint64_t record_number(const struct index *ix, uint32_t r)
 {
 	const struct record_block *block = ix->blocks[r >> RECORDS_SHIFT];
 	uint32_t i = r & (RECORDS_BLOCK - 1);
 
-	return block->instances ? block->instances[i] : block->first_instance + i;
+	return block->numbers ? block->numbers[i] : block->first_number + i;
+}
+
+uint16_t record_rule(const struct index *ix, uint32_t r)
+{
+	return ix->blocks[r >> RECORDS_SHIFT]->rules[r & (RECORDS_BLOCK - 1)];
+}
+
+uint64_t record_instance(const struct index *ix, uint32_t r)
+{
+	return USTACK_INSTANCE(record_rule(ix, r), record_number(ix, r));
 }
 
 bool record_find(const struct index *ix, uint64_t instance, uint32_t *r)
 {
+	const uint64_t number = instance & NUMBER_MAX;
 	uint32_t lo = 0, hi = ix->n_records;
 
 	while (lo < hi) {
 		uint32_t mid = lo + (hi - lo) / 2;
 
-		if (record_instance(ix, mid) < instance)
+		if (record_number(ix, mid) < number)
 			lo = mid + 1;
 		else
 			hi = mid;
@@ -168,7 +181,7 @@ void record_block_free(struct record_block *block)
 		free(block->views[i]);
 	free(block->views);
 	free(block->deaths);
-	free(block->instances);
+	free(block->numbers);
 	free(block);
 }
 

@@ -445,6 +445,13 @@ static void write_notes(struct tables *t)
 	memcpy(word + USTACK_WORD_NOTE_RULES, rules, sizeof(rules));
 }
 
+void tables_set_note_rule(struct tables *t, uint32_t number, const struct ustack_rule *rule)
+{
+	uint32_t *word = (uint32_t *)t->cells.mem;
+
+	memcpy(word + USTACK_WORD_NOTE_RULES + number * USTACK_RULE_WORDS, rule, sizeof(*rule));
+}
+
 static int begin(struct tables *t, uint32_t words)
 {
 	const struct run fixed = { CELLS_RESERVED, USTACK_WORDS_FIXED / CELL_WORDS - CELLS_RESERVED };

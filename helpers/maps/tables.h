@@ -63,6 +63,10 @@ int tables_publish(struct tables *t, uint64_t space, const struct tables_mapping
 /* It has no list any more. 0 or negative errno: it still has it; may be called again. */
 int tables_drop(struct tables *t, uint64_t space);
 
+/* What @number of the notes' rules (USTACK_NOTE_FIRST .. USTACK_NOTE_RULES - 1) says; before
+ * anything is published that has it. It is not changed any more. */
+void tables_set_note_rule(struct tables *t, uint32_t number, const struct ustack_rule *rule);
+
 struct tables_stats {
 	uint64_t words_used, words_total; /* replaced ones that may still be read among them */
 	uint64_t tables;   /* that somebody holds */

@@ -69,6 +69,7 @@ enum note_unwind_kind {
 
 struct note_unwind {
 	enum note_unwind_kind kind;
+	uint16_t number;     /* the follower's: of the rule in the kernel's maps (maps/spans.h) */
 	uint32_t cfa_offset; /* UNWIND_FIXED: bytes from sp to the CFA */
 	int32_t fp_offset;   /* UNWIND_FIXED: the caller's fp is at CFA + this; 0: not saved */
 	uint64_t eh_frame_hdr_size; /* UNWIND_EH_FRAME: bytes at the end of `data` that are

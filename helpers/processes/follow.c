@@ -234,6 +234,7 @@ bool follow_refresh(struct follow *f, struct space *s)
 		sources_look_at_sections(f, s);
 	if (f->opts.seen)
 		f->opts.seen(f->opts.ctx, s->process);
+	lists_publish(f, s);
 	return true;
 }
 
@@ -288,6 +289,7 @@ void follow_end(struct follow *f, struct space *s, uint64_t time)
 		process_let_go(s->process);
 	if (f->opts.maps)
 		maps_drop_space(f->opts.maps, s->id);
+	lists_drop(f, s);
 	leave_living(f, s);
 	history_ended(f);
 }
@@ -351,6 +353,7 @@ static struct space *new_space(struct follow *f, uint64_t id)
 	f->living = s;
 	sources_look(f, s);
 	read_notes(f, s);
+	lists_publish(f, s);
 	plan_poll(s, times_now(), true);
 	end_earlier_lives(f, s);
 	if (over) {
@@ -452,6 +455,7 @@ static void on_timer(struct follow *f)
 		if (end_was_missed(f, s))
 			follow_end(f, s, times_now());
 	}
+	lists_round(f);
 }
 
 /* Milliseconds until some process is to be looked at again; -1: there is none. */
@@ -460,6 +464,7 @@ static int until_next(struct follow *f)
 	uint64_t next = wakes_on_timer(f), now = times_now(), trim = history_next(f);
 
 	next = trim < next ? trim : next;
+	next = lists_next(f) < next ? lists_next(f) : next;
 	for (struct space *s = f->living; s; s = s->next_living) {
 		if (s->behind)
 			return 1;
@@ -580,6 +585,10 @@ int follow_start(struct follow *f, const char **why)
 	}
 	raise_fd_limit();
 
+	*why = "unwind tables";
+	err = lists_open(f);
+	if (err < 0)
+		return err;
 	err = life_start(f->opts.maps, &f->life, why);
 	if (err < 0)
 		return err;
@@ -691,6 +700,7 @@ void follow_free(struct follow *f)
 		free(g);
 	}
 	history_free(f);
+	lists_close(f);
 	close_fd(f->epoll_fd);
 	close_fd(f->wake_fd);
 	close_fd(f->inotify_fd);
@@ -735,6 +745,7 @@ void follow_stats(const struct follow *f, struct follow_stats *out)
 	struct index_stats ix;
 
 	*out = f->stats;
+	lists_stats(f, out);
 	for (size_t i = 0; i < BUCKETS; i++) {
 		for (const struct space *s = f->bucket[i]; s; s = s->next) {
 			index_stats(s->index, &ix);

@@ -69,6 +69,8 @@ struct space {
 	bool outside;       /* a note lay outside the mappings known */
 	uint64_t clean_at;  /* CLOCK_MONOTONIC ns: what had died by then is in no map of the kernel's */
 	uint64_t dead_kept; /* instances that are dead and were not forgotten the last time */
+	bool list_partial;  /* its list lacks files that were not read yet */
+	uint64_t list_after; /* CLOCK_MONOTONIC ns: not to be looked at for it before */
 	bool reduced;       /* it ended, and has only what stored stacks need */
 	bool needed;        /* a stored stack is of it, as of the last look */
 	struct needs *needs; /* what stored stacks need of it; NULL: not asked for now */
@@ -87,6 +89,9 @@ struct follow_opts {
 	 * nothing is ever forgotten. */
 	int (*each_stack)(void *ctx, int (*fn)(void *arg, const struct ustack_stack1024 *stack),
 			  void *arg);
+	/* The folder where unwind tables are kept from run to run; NULL: the usual one
+	 * (unwind/unwind.h), "": none. For as long as this is there. */
+	const char *unwind_cache;
 	void *ctx;
 };
 
@@ -98,6 +103,11 @@ struct follow_stats {
 	uint64_t unread;      /* processes that left more notes than there was time for */
 	uint64_t crowded;     /* processes with more files of notes than are read */
 	uint64_t mappings;    /* left out of what processes had mapped: too many */
+	uint64_t no_tables;   /* files whose code can't be unwound by tables */
+	uint64_t tables_full; /* times that such a table found no room in the kernel */
+	uint64_t lists_full;  /* times that a process's list of code found none */
+	uint64_t rules_full;  /* notes whose unwind rule found no room: there were too many others */
+	uint64_t lists_cut;   /* pieces of code left out of such lists: too many */
 	uint64_t annotations, instances;
 };
 

@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 
+#include "maps/spans.h"
 #include "processes/follow.h"
 #include "processes/note_files.h"
 
@@ -50,6 +51,17 @@ struct source {
 	bool moved_on;       /* has a successor, which was looked for */
 };
 
+/* note_rules.c's own: frames of a fixed size that notes told of, by number. */
+#define NOTE_RULES_PLACES (2 * USTACK_NOTE_RULES)
+struct note_rules {
+	uint16_t n;
+	uint16_t place[NOTE_RULES_PLACES]; /* hash table of numbers; 0: none */
+	struct {
+		uint32_t cfa_offset;
+		int32_t fp_offset;
+	} fixed[USTACK_NOTE_RULES];
+};
+
 /* history.c's own. */
 struct history {
 	uint64_t next_look; /* CLOCK_MONOTONIC ns: when to see what of ended spaces is needed */
@@ -76,6 +88,13 @@ struct follow {
 	struct events *events;
 	struct no_sections no_sections;
 	struct history history;
+	struct note_rules note_rules;
+
+	/* lists.c */
+	struct unwinding *unwinding;       /* NULL: nothing is published */
+	struct unwind_cache *unwind_cache; /* NULL: none */
+	int64_t lists_credit;              /* ns that reading files may take; below 0: owed */
+	uint64_t lists_filled;             /* CLOCK_MONOTONIC ns, when it was reckoned */
 
 	/* wake.c */
 	int dirs_fd;             /* inotify of folders and files that are waited for */
@@ -101,6 +120,27 @@ struct given *follow_given_for(struct follow *f, const struct process *p);
 void follow_clamp(struct space *s);
 /* Bring the kernel's maps up to date with the space's index. */
 void follow_publish(struct follow *f, struct space *s);
+
+/* ---- note_rules.c ---- */
+
+/* How the note's code is unwound: the number of a rule in the kernel's maps. */
+uint16_t note_rule_number(struct follow *f, const struct note *note);
+
+/* ---- lists.c: by which probes unwind ---- */
+
+/* Needs maps. 0 or -ENOMEM. */
+int lists_open(struct follow *f);
+void lists_close(struct follow *f);
+/* The space's mappings were read. */
+void lists_publish(struct follow *f, struct space *s);
+/* A probe found code that the list does not have: look at the process again soon. */
+void lists_wanted(struct space *s);
+/* It has ended. */
+void lists_drop(struct follow *f, struct space *s);
+/* Go on where files were left to be read; when to do so (CLOCK_MONOTONIC ns; or NEVER). */
+void lists_round(struct follow *f);
+uint64_t lists_next(const struct follow *f);
+void lists_stats(const struct follow *f, struct follow_stats *out);
 
 /* ---- wake.c: when a space is worth a look ---- */
 

@@ -18,6 +18,9 @@
 #include <unistd.h>
 
 #include "processes/process_maps.h"
+#include "runtimes/frames.h"
+
+#define ARGUMENTS_MOST (256u << 10) /* of a command line, of an environment */
 
 /* Anything that says "not there any more", said one way. */
 static int gone(int err)
@@ -132,6 +135,24 @@ static char *read_exe(int dir)
 	return n > 0 ? strndup(buf, (size_t)n) : strdup("");
 }
 
+/* Does the file of /proc hold @text? Of a longer one the beginning counts. */
+static bool file_holds(int dir, const char *name, const char *text)
+{
+	char *buf = malloc(ARGUMENTS_MOST);
+	ssize_t n = buf ? read_small(dir, name, buf, ARGUMENTS_MOST) : -ENOMEM;
+	bool found = n > 0 && memmem(buf, (size_t)n, text, strlen(text));
+
+	free(buf);
+	return found;
+}
+
+static bool read_frames_switch(int dir, const char *exe)
+{
+	const char *base = strrchr(exe, '/'), *text = runtime_frames_switch(base ? base + 1 : exe);
+
+	return text && (file_holds(dir, "cmdline", text) || file_holds(dir, "environ", text));
+}
+
 static int read_maps(int dir, struct mapping_list *list)
 {
 	int fd = openat(dir, "maps", O_RDONLY | O_CLOEXEC);
@@ -225,6 +246,7 @@ static int process_fill(struct process *p)
 	dir = task >= 0 ? task : p->pid_fd;
 	p->clock_known = process_clock(dir, &p->clock_offset);
 	p->exe = read_exe(dir);
+	p->frames_switched = p->exe && read_frames_switch(dir, p->exe);
 	p->root_fd = openat(dir, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (task >= 0)
 		close(task);

@@ -33,6 +33,9 @@ struct process {
 	bool clock_known;
 	char *exe;    /* path as readlink(/proc/PID/exe) has it; "" if unreadable */
 	char comm[32];
+	/* Started so that its runtime's code keeps frame pointers, which it need not
+	 * (runtimes/frames.h). */
+	bool frames_switched;
 	struct mapping *maps; /* sorted by start */
 	size_t n_maps;
 	uint64_t maps_lost; /* mappings left out, or left without a path, by a bound */

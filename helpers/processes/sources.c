@@ -112,6 +112,8 @@ static int take_note(void *ctx, const struct note *note)
 		timed.time = process_note_time(s->process, note->time);
 	if (is_ahead(&timed, d->now))
 		timed.time = 0;
+	if (note->type == NOTE_CODE)
+		timed.unwind.number = note_rule_number(d->f, note);
 	note = &timed;
 	if (note->type == NOTE_CLOSE || note->type == NOTE_SUCCESSOR) {
 		d->source->ended = true;

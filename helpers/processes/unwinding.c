@@ -3,12 +3,15 @@
  * See unwinding.h. A mapping's code is one of these:
  *
  *   a file's, opened as the process has it (deleted, of another mount namespace): its
- *       table, or NONE if it has no CFI
+ *       table, or NONE if it has no CFI, or none that we can read
  *   no ELF file's, or nobody's: made at run time. JITs map memory twice through a memfd or
  *       /dev/zero, which shows as a file
  *   the vDSO's: an ELF image that is no file. It is read from the process's memory into a
  *       memfd; as a rule all processes have the same bytes, so the last one is kept
- *   the kernel's other pages, a file that can't be read, or has not been read yet: UNKNOWN
+ *   the kernel's other pages, a file that can't be opened, or has not been read yet: UNKNOWN
+ *
+ * A table that no list has stays in the kernel while there is room: compilers, shells
+ * and test runners come and go, and the next one has the same files.
  */
 #include "processes/unwinding.h"
 
@@ -21,33 +24,42 @@
 #include "processes/times.h"
 
 #define VDSO_MOST (256u * 1024)
+#define REFUSED_MOST 1024 /* files that are told of */
 
 /* A file's table that is in the kernel. */
 struct entry {
 	const struct unwind_table *file; /* the store's, held */
 	struct tables_table *table;      /* held */
+	uint64_t used;                   /* the last publication that wanted it */
 };
 
 struct unwinding {
 	struct tables *tables;
+	struct unwinding_opts opts;
 	struct unwind_store *store;
 	struct entry *entries;
 	size_t n, room;
+	uint64_t publication; /* the one that is being made */
+	struct {
+		uint64_t dev, inode;
+	} refused[REFUSED_MOST];
 	uint8_t *vdso; /* the last one seen, and its image as a file */
 	size_t vdso_size;
 	int vdso_fd;
 	struct unwinding_stats stats;
 };
 
-int unwinding_new(struct tables *tables, struct unwind_cache *cache, struct unwinding **out)
+int unwinding_new(struct tables *tables, const struct unwinding_opts *opts, struct unwinding **out)
 {
 	struct unwinding *u = calloc(1, sizeof(*u));
 
 	if (!u)
 		return -ENOMEM;
 	u->tables = tables;
+	if (opts)
+		u->opts = *opts;
 	u->vdso_fd = -1;
-	u->store = unwind_store_new(cache, 0);
+	u->store = unwind_store_new(u->opts.cache, 0);
 	if (!u->store) {
 		free(u);
 		return -ENOMEM;
@@ -56,20 +68,36 @@ int unwinding_new(struct tables *tables, struct unwind_cache *cache, struct unwi
 	return 0;
 }
 
-/* Give back the tables that no list has. @all: every one; lists keep theirs. */
-static void sweep(struct unwinding *u, bool all)
+/* Give back the tables that no list has, nor the publication that is being made. @all:
+ * every one; lists keep theirs. False: there were none. */
+static bool sweep(struct unwinding *u, bool all)
 {
 	size_t kept = 0;
+	bool any;
 
 	for (size_t i = 0; i < u->n; i++) {
-		if (!all && tables_shared(u->entries[i].table)) {
-			u->entries[kept++] = u->entries[i];
+		const struct entry *e = &u->entries[i];
+
+		if (!all && (tables_shared(e->table) || e->used == u->publication)) {
+			u->entries[kept++] = *e;
 			continue;
 		}
-		tables_put(u->tables, u->entries[i].table);
-		unwind_store_put(u->store, u->entries[i].file);
+		tables_put(u->tables, e->table);
+		unwind_store_put(u->store, e->file);
 	}
+	any = kept != u->n;
 	u->n = kept;
+	return any;
+}
+
+/* They may stay as long as half of the room is free. */
+static void sweep_if_crowded(struct unwinding *u)
+{
+	struct tables_stats s;
+
+	tables_stats(u->tables, &s);
+	if (s.words_used > s.words_total / 2)
+		sweep(u, false);
 }
 
 void unwinding_free(struct unwinding *u)
@@ -147,11 +175,13 @@ static int open_vdso(struct unwinding *u, const struct process *p, const struct 
 
 /* ---- a mapping ----------------------------------------------------------------- */
 
-static struct tables_table *find_entry(const struct unwinding *u, const struct unwind_table *file)
+static struct tables_table *find_entry(struct unwinding *u, const struct unwind_table *file)
 {
 	for (size_t i = 0; i < u->n; i++)
-		if (u->entries[i].file == file)
+		if (u->entries[i].file == file) {
+			u->entries[i].used = u->publication;
 			return u->entries[i].table;
+		}
 	return NULL;
 }
 
@@ -172,23 +202,51 @@ static int add_entry(struct unwinding *u, const struct unwind_table *file, struc
 		u->room = room;
 	}
 	err = tables_add(u->tables, &source, out);
+	if (err == -ENOSPC && sweep(u, false))
+		err = tables_add(u->tables, &source, out);
 	if (!err)
-		u->entries[u->n++] = (struct entry){ .file = file, .table = *out };
+		u->entries[u->n++] = (struct entry){ file, *out, u->publication };
 	return err;
 }
 
-/* Code of the file @fd (negative: why it could not be opened). */
-static enum tables_code code_of(struct unwinding *u, int fd, struct tables_table **table)
+/* The file has no table that could be used: tell of it, once. */
+static void refuse(struct unwinding *u, const struct mapping *m, int err)
+{
+	const size_t n = u->stats.unread;
+
+	for (size_t i = 0; i < n && i < REFUSED_MOST; i++)
+		if (u->refused[i].dev == m->dev && u->refused[i].inode == m->inode)
+			return;
+	if (n == REFUSED_MOST)
+		return;
+	u->refused[n].dev = m->dev;
+	u->refused[n].inode = m->inode;
+	u->stats.unread++;
+	if (u->opts.refused)
+		u->opts.refused(u->opts.ctx, m->path, err);
+}
+
+/* What could not be read: the file's own fault, ours, or it went away meanwhile. */
+static enum tables_code code_unread(struct unwinding *u, const struct mapping *m, int err)
+{
+	const bool own = err == -ENOTSUP || err == -EFBIG;
+
+	if (own || err == -EACCES || err == -EPERM || err == -EIO || err == -ENOMEM || err == -ENOSPC)
+		refuse(u, m, err);
+	return own ? TABLES_CODE_NONE : TABLES_CODE_UNKNOWN;
+}
+
+/* Code of @m's file @fd (negative: why it could not be opened). */
+static enum tables_code code_of(struct unwinding *u, const struct mapping *m, int fd,
+				struct tables_table **table)
 {
 	const struct unwind_table *file = NULL;
 	int err = fd < 0 ? fd : unwind_store_get(u->store, fd, &file);
 
 	if (err == -ENOEXEC || (fd < 0 && err == -EINVAL))
 		return TABLES_CODE_MADE; /* no ELF file, no regular one */
-	if (err) {
-		u->stats.unread++;
-		return TABLES_CODE_UNKNOWN;
-	}
+	if (err)
+		return code_unread(u, m, err);
 	*table = find_entry(u, file);
 	if (!*table && file->n_buckets)
 		err = add_entry(u, file, table);
@@ -209,30 +267,50 @@ static bool is_kernels(const struct mapping *m)
 	       strncmp(m->path, "[stack", 6);
 }
 
-/* True if a file had to be read for it. */
-static bool look_at(struct unwinding *u, const struct process *p, const struct mapping *m,
+/* What code @m is. False: its file would have to be read, and @read says not to. */
+static bool look_at(struct unwinding *u, const struct process *p, const struct mapping *m, bool read,
 		    struct tables_mapping *out)
 {
-	struct unwind_store_stats before, after;
 	const bool vdso = !strcmp(m->path, "[vdso]");
+	bool known = true;
 	int fd;
 
 	if (!m->inode && !vdso) {
 		out->code = is_kernels(m) ? TABLES_CODE_UNKNOWN : TABLES_CODE_MADE;
-		return false;
+		return true;
 	}
-	unwind_store_stats(u->store, &before);
 	fd = vdso ? open_vdso(u, p, m) : process_open_mapping(p, m);
-	out->code = code_of(u, fd, &out->table);
+	if (fd >= 0 && !read)
+		known = unwind_store_has(u->store, fd);
+	if (known)
+		out->code = code_of(u, m, fd, &out->table);
 	if (fd >= 0)
 		close(fd);
-	unwind_store_stats(u->store, &after);
-	return after.files != before.files;
+	return known;
+}
+
+/* Give @space the list of these mappings. */
+static int publish(struct unwinding *u, uint64_t space, const struct tables_mapping *mappings, size_t n)
+{
+	int err = tables_publish(u->tables, space, mappings, n);
+
+	if (err == -ENOSPC && sweep(u, false))
+		err = tables_publish(u->tables, space, mappings, n);
+	u->stats.unlisted += err == -ENOSPC || err == -ENOMEM;
+	return err;
+}
+
+static uint64_t files_read(const struct unwinding *u)
+{
+	struct unwind_store_stats s;
+
+	unwind_store_stats(u->store, &s);
+	return s.files;
 }
 
 int unwinding_publish(struct unwinding *u, uint64_t space, const struct process *p, uint64_t ns)
 {
-	struct tables_mapping *mappings = calloc(p->n_maps + 1, sizeof(*mappings));
+	struct tables_mapping *mappings = calloc(USTACK_MAX_SPANS, sizeof(*mappings));
 	uint64_t spent = 0;
 	bool more = false;
 	size_t n = 0;
@@ -240,31 +318,33 @@ int unwinding_publish(struct unwinding *u, uint64_t space, const struct process 
 
 	if (!mappings)
 		return -ENOMEM;
+	u->publication++;
 	for (size_t i = 0; i < p->n_maps; i++) {
 		const struct mapping *m = &p->maps[i];
-		uint64_t began = times_now();
+		const uint64_t began = times_now(), before = files_read(u);
 
 		if (!m->exec || m->gone)
 			continue;
+		if (n == USTACK_MAX_SPANS) {
+			u->stats.cut++;
+			continue;
+		}
 		mappings[n] = (struct tables_mapping){ .start = m->start, .end = m->end,
 						       .offset = m->offset,
 						       .code = TABLES_CODE_UNKNOWN };
-		if (spent > ns)
-			more = true; /* in the next round; those before it cost nothing then */
-		else if (look_at(u, p, m, &mappings[n]))
+		more |= !look_at(u, p, m, spent < ns, &mappings[n]);
+		if (files_read(u) != before)
 			spent += times_now() - began;
 		n++;
 	}
-	err = tables_publish(u->tables, space, mappings, n);
+	err = publish(u, space, mappings, n);
 	free(mappings);
-	sweep(u, false);
+	u->publication++;
+	sweep_if_crowded(u);
 	return err ? err : more;
 }
 
 int unwinding_drop(struct unwinding *u, uint64_t space)
 {
-	int err = tables_drop(u->tables, space);
-
-	sweep(u, false);
-	return err;
+	return tables_drop(u->tables, space);
 }

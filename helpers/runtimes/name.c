@@ -10,21 +10,21 @@
 #include "runtimes/runtime.h"
 #include "runtimes/text.h"
 
-static const struct runtime *const runtimes[] = {
+const struct runtime *const runtime_table[] = {
 	&v8_runtime,   &hotspot_runtime, &cpython_runtime, &php_runtime,   &beam_runtime, &dotnet_runtime,
 	&mono_runtime, &ruby_runtime,    &luajit_runtime,  &guile_runtime, &qemu_runtime,
 };
 
-#define N_RUNTIMES (sizeof(runtimes) / sizeof(runtimes[0]))
+const size_t runtime_count = sizeof(runtime_table) / sizeof(runtime_table[0]);
 
 void code_name_parse(struct note_str name, struct code_name *out)
 {
 	memset(out, 0, sizeof(*out));
 	out->function = name;
-	for (size_t i = 0; i < N_RUNTIMES; i++) {
-		struct code_name cn = { .runtime = runtimes[i] };
+	for (size_t i = 0; i < runtime_count; i++) {
+		struct code_name cn = { .runtime = runtime_table[i] };
 
-		if (runtimes[i]->parse && runtimes[i]->parse(name, &cn)) {
+		if (runtime_table[i]->parse && runtime_table[i]->parse(name, &cn)) {
 			*out = cn;
 			break;
 		}
@@ -67,11 +67,26 @@ static bool names(const char *exe, const char *base)
 	return true;
 }
 
+static const struct runtime_hint *hint_for(const struct runtime *r, const char *exe_basename)
+{
+	for (const struct runtime_hint *h = r->hints; h->exe; h++)
+		if (names(h->exe, exe_basename))
+			return h;
+	return NULL;
+}
+
+bool runtime_is_exe(const struct runtime *r, const char *exe_basename)
+{
+	return hint_for(r, exe_basename) != NULL;
+}
+
 const char *runtime_hint(const char *exe_basename)
 {
-	for (size_t i = 0; i < N_RUNTIMES; i++)
-		for (const struct runtime_hint *h = runtimes[i]->hints; h->exe; h++)
-			if (names(h->exe, exe_basename))
-				return h->hint;
+	for (size_t i = 0; i < runtime_count; i++) {
+		const struct runtime_hint *h = hint_for(runtime_table[i], exe_basename);
+
+		if (h)
+			return h->hint;
+	}
 	return NULL;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a runtime's folder hands to name.c: its dialect, the executables that it
- * is known by, and what to tell the user of one that writes no notes.
+ * What a runtime's folder hands to name.c and frames.c: its dialect, the executables that
+ * it is known by, what to tell the user of one that writes no notes, and whether its
+ * code keeps frame pointers.
  *
  * One process can hold several runtimes, and a file says nothing of who wrote
  * it: each name is judged by itself. So a dialect takes only forms that no other
@@ -10,6 +11,7 @@
 #ifndef USTACK_RUNTIMES_RUNTIME_H
 #define USTACK_RUNTIMES_RUNTIME_H
 
+#include "runtimes/frames.h"
 #include "runtimes/name.h"
 
 struct runtime_hint {
@@ -26,7 +28,19 @@ struct runtime {
 	 * is then. NULL if its names hold nothing to take apart. */
 	bool (*parse)(struct note_str name, struct code_name *out);
 	const struct runtime_hint *hints; /* ends with one whose exe is NULL */
+	enum code_frames frames;    /* of code whose notes do not say how it is unwound */
+	const char *frames_switch;  /* CODE_FRAMES_SWITCH: what has to be in the command line or
+				     * the environment */
+	const char *note_kind;      /* of the ustack notes that an extension of ours writes */
+	const char *framed_symbols; /* with these letters begin symbols of code of its own in
+				     * its executable, without CFI, which keeps frame pointers */
 };
+
+/* name.c: all of them. */
+extern const struct runtime *const runtime_table[];
+extern const size_t runtime_count;
+/* Is an executable of this base name known to be this runtime's? */
+bool runtime_is_exe(const struct runtime *r, const char *exe_basename);
 
 extern const struct runtime v8_runtime;
 extern const struct runtime hotspot_runtime;

@@ -248,6 +248,16 @@ int unwind_store_get(struct unwind_store *s, int fd, const struct unwind_table *
 	return 0;
 }
 
+bool unwind_store_has(const struct unwind_store *s, int fd)
+{
+	struct file f = { 0 }, **known;
+
+	if (identify(fd, &f))
+		return true; /* an error is an answer */
+	known = (struct file **)tfind(&f, &s->files, compare_files);
+	return known && ((*known)->err || find_entry(s, (*known)->digest));
+}
+
 void unwind_store_put(struct unwind_store *s, const struct unwind_table *t)
 {
 	for (size_t i = 0; i < s->n; i++)

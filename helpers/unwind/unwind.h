@@ -106,6 +106,8 @@ void unwind_store_free(struct unwind_store *s); /* with all its tables */
  */
 int unwind_store_get(struct unwind_store *s, int fd, const struct unwind_table **out);
 void unwind_store_put(struct unwind_store *s, const struct unwind_table *t);
+/* Would unwind_store_get() answer without reading the file? */
+bool unwind_store_has(const struct unwind_store *s, int fd);
 
 struct unwind_store_stats {
 	uint64_t files;  /* read */

@@ -3,6 +3,7 @@
  * A process that does nothing new is left alone; what it does then is noticed all the
  * same, by whoever tells of it.
  */
+#include "actor.h"
 #include "session_scene.h"
 
 extern "C" {
@@ -10,68 +11,10 @@ extern "C" {
 }
 
 #include <poll.h>
-#include <sys/prctl.h>
 
 using namespace session_scene;
 
 namespace {
-
-/* A child that does its act each time it is told to, and nothing else. */
-class Actor {
-public:
-	explicit Actor(const std::function<void()> &act)
-	{
-		int go[2], done[2];
-		char c;
-
-		if (pipe2(go, O_CLOEXEC) || pipe2(done, O_CLOEXEC))
-			abort();
-		go_ = go[1];
-		done_ = done[0];
-		pid = fork();
-		if (pid == 0) {
-			prctl(PR_SET_PDEATHSIG, SIGKILL);
-			do {
-				if (write(done[1], "", 1) != 1 || read(go[0], &c, 1) != 1)
-					_exit(1);
-				act();
-			} while (true);
-		}
-		close(go[0]);
-		close(done[1]);
-		wait();
-	}
-	~Actor()
-	{
-		end();
-		close(go_);
-		close(done_);
-	}
-	void act()
-	{
-		if (write(go_, "", 1) != 1)
-			abort();
-		wait();
-	}
-	void end()
-	{
-		if (pid > 0) {
-			kill(pid, SIGKILL);
-			waitpid(pid, nullptr, 0);
-		}
-		pid = 0;
-	}
-	pid_t pid;
-
-private:
-	int go_, done_;
-	void wait()
-	{
-		char c;
-		if (read(done_, &c, 1) != 1)
-			abort();
-	}
-};
 
 void map_anonymous()
 {

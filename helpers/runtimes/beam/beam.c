@@ -81,4 +81,4 @@ static const struct runtime_hint hints[] = {
 	{ NULL, NULL },
 };
 
-const struct runtime beam_runtime = { parse, hints };
+const struct runtime beam_runtime = { .parse = parse, .hints = hints, .frames = CODE_FRAMES_KEPT };

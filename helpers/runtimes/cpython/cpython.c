@@ -34,4 +34,4 @@ static const struct runtime_hint hints[] = {
 	{ NULL, NULL },
 };
 
-const struct runtime cpython_runtime = { parse, hints };
+const struct runtime cpython_runtime = { .parse = parse, .hints = hints, .frames = CODE_FRAMES_KEPT };

@@ -104,4 +104,4 @@ static const struct runtime_hint hints[] = {
 	{ NULL, NULL },
 };
 
-const struct runtime dotnet_runtime = { parse, hints };
+const struct runtime dotnet_runtime = { .parse = parse, .hints = hints, .frames = CODE_FRAMES_KEPT };

@@ -7,4 +7,4 @@ static const struct runtime_hint hints[] = {
 	{ NULL, NULL },
 };
 
-const struct runtime guile_runtime = { NULL, hints };
+const struct runtime guile_runtime = { .hints = hints };

@@ -179,4 +179,9 @@ static const struct runtime_hint hints[] = {
 	{ NULL, NULL },
 };
 
-const struct runtime hotspot_runtime = { parse, hints };
+const struct runtime hotspot_runtime = {
+	.parse = parse,
+	.hints = hints,
+	.frames = CODE_FRAMES_SWITCH,
+	.frames_switch = "+PreserveFramePointer",
+};

@@ -61,4 +61,4 @@ static const struct runtime_hint hints[] = {
 	{ NULL, NULL },
 };
 
-const struct runtime mono_runtime = { parse, hints };
+const struct runtime mono_runtime = { .parse = parse, .hints = hints };

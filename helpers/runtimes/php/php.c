@@ -64,4 +64,4 @@ static const struct runtime_hint hints[] = {
 	{ NULL, NULL },
 };
 
-const struct runtime php_runtime = { parse, hints };
+const struct runtime php_runtime = { .parse = parse, .hints = hints, .frames = CODE_FRAMES_NONE };

@@ -7,4 +7,4 @@ static const struct runtime_hint hints[] = {
 	{ NULL, NULL },
 };
 
-const struct runtime qemu_runtime = { NULL, hints };
+const struct runtime qemu_runtime = { .hints = hints };

@@ -9,4 +9,4 @@ static const struct runtime_hint hints[] = {
 	{ NULL, NULL },
 };
 
-const struct runtime ruby_runtime = { NULL, hints };
+const struct runtime ruby_runtime = { .hints = hints, .frames = CODE_FRAMES_NONE, .note_kind = "rb" };

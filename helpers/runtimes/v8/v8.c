@@ -183,4 +183,9 @@ static const struct runtime_hint hints[] = {
 	{ NULL, NULL },
 };
 
-const struct runtime v8_runtime = { parse, hints };
+const struct runtime v8_runtime = {
+	.parse = parse,
+	.hints = hints,
+	.frames = CODE_FRAMES_KEPT,
+	.framed_symbols = "Builtins_",
+};
