@@ -55,6 +55,11 @@ struct ustack_opts {
 	/* What the user sets to have more room, said beside the loss; NULL: nothing
 	 * is. For keys of the tracer's own maps, and for `cells`. Static text. */
 	const char *keys_setting, *cells_setting;
+	/* The folder where unwind tables of files are kept from run to run, ours alone (mode
+	 * 0700), made if need be; NULL: /var/cache/ustack for root, else ustack in
+	 * $XDG_CACHE_HOME or ~/.cache; "": they are not kept. One that can't be used is
+	 * done without. */
+	const char *unwind_cache;
 };
 
 /* Negative errno on failure; then @err (if size) holds a sentence. No kernel
@@ -151,6 +156,17 @@ struct ustack_frame {
 	bool inlined;         /* JIT: the compiler inlined it into the next frame's code */
 	bool beneath;         /* JIT: told of besides the frame before it, a native one */
 	const char *map_url;  /* JIT: of its source map, or "" */
+	/* It was found by a guess: nothing says how to get here from the frame before, so
+	 * that was taken to have a frame pointer. Callers of it may be missing in between;
+	 * what follows is no better. */
+	bool guess;
+};
+
+enum ustack_end {
+	USTACK_END_UNKNOWN,   /* the kernel's walk, which does not tell */
+	USTACK_END_WHOLE,     /* the outermost frame was reached */
+	USTACK_END_TRUNCATED, /* there were further frames */
+	USTACK_END_BROKEN,    /* the walk was lost behind the last frame; `lost` says why */
 };
 
 struct ustack_stack {
@@ -162,6 +178,8 @@ struct ustack_stack {
 	enum ustack_reason reason; /* != NONE: there is no stack, and why */
 	size_t n_frames;
 	const struct ustack_frame *frames; /* leaf first */
+	enum ustack_end end;
+	const char *lost;     /* USTACK_END_BROKEN: static text; else "" */
 };
 
 /*

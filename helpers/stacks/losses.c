@@ -17,7 +17,7 @@ struct loss {
 	uint64_t n;
 };
 
-#define MAX_LOSSES 40
+#define MAX_LOSSES 48
 _Static_assert(USTACK_COUNT_MAX == 8, "whoever counts another loss tells the user of it: collect()");
 
 static size_t collect(struct ustack *u, struct loss *l)
@@ -41,6 +41,7 @@ static size_t collect(struct ustack *u, struct loss *l)
 	l[n++] = (struct loss){ "stacks_full", "stacks lost: the map of stacks was full", counts[USTACK_COUNT_STACKS_FULL] };
 	l[n++] = (struct loss){ "stacks_clash", "stacks lost: digests clashed", counts[USTACK_COUNT_CLASH] };
 	l[n++] = (struct loss){ "stacks_fault", "stacks lost: the user stack could not be read", counts[USTACK_COUNT_FAULT] };
+	l[n++] = (struct loss){ "stacks_broken", "stacks end early: the walk was lost behind their last frame", resolved_broken(u) };
 	l[n++] = (struct loss){ "stacks_missing", "stacks lost: named by a key but no longer stored", u->missing };
 	l[n++] = (struct loss){ "keys_full", "keys dropped: a map of the tracer's was full", counts[USTACK_COUNT_KEYS_FULL] };
 	l[n++] = (struct loss){ "processes_full", "stacks unnamed: too many processes", counts[USTACK_COUNT_PROCS_FULL] };
@@ -51,6 +52,11 @@ static size_t collect(struct ustack *u, struct loss *l)
 	l[n++] = (struct loss){ "notes_files_left_out", "processes with more notes files than are read", fs.crowded };
 	l[n++] = (struct loss){ "inlined_left_out", "stacks in which functions inlined too deep were left out", u->inlined_cut };
 	l[n++] = (struct loss){ "pages_full", "pages of code not in the kernel's maps: they were full", maps.full };
+	l[n++] = (struct loss){ "tables_refused", "files whose unwind tables can't be used", fs.no_tables };
+	l[n++] = (struct loss){ "tables_full", "times that an unwind table found no room in the kernel", fs.tables_full };
+	l[n++] = (struct loss){ "lists_full", "times that a process's list of code found no room in the kernel", fs.lists_full };
+	l[n++] = (struct loss){ "lists_cut", "pieces of code left out of such lists: too many", fs.lists_cut };
+	l[n++] = (struct loss){ "rules_full", "notes whose unwind rule found no room", fs.rules_full };
 	l[n++] = (struct loss){ "notes_dropped", "notes dropped: too many or no memory", fs.no_memory };
 	l[n++] = (struct loss){ "notes_files_refused", "notes files refused", fs.refused };
 	for (int p = 0; p < NOTE_PROBLEM_MAX; p++)

@@ -3,6 +3,11 @@
  * Frames to text, as DESIGN.md section 7 has it, and to JSON. Everything that
  * came from a file or a process is escaped on its way out, here and nowhere
  * else.
+ *
+ * Beyond that section: `[guess]` stands behind the first frame that the walk came to by a
+ * guess. Such a frame has a name, so it is no reason of its closed list; but neither may
+ * the way to it read as a fact. Behind further ones it would say nothing new; JSON has
+ * it with each.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -79,19 +84,29 @@ static void text_frame(FILE *out, const struct ustack_frame *f)
 	}
 }
 
+/* What the last line says of the stack, in brackets; REASON_NONE: there is none. */
+static enum ustack_reason last_line(const struct ustack_stack *s)
+{
+	if (s->reason)
+		return s->reason;
+	if (s->more)
+		return USTACK_REASON_TRUNCATED;
+	return s->end == USTACK_END_BROKEN ? USTACK_REASON_BROKEN : USTACK_REASON_NONE;
+}
+
 static void text_stack(FILE *out, const struct ustack_stack *s, unsigned indent)
 {
+	bool guessed = false;
+
 	fputc('\n', out);
 	for (size_t i = 0; i < s->n_frames; i++) {
 		fprintf(out, "%*s", (int)indent, "");
 		text_frame(out, &s->frames[i]);
-		fputc('\n', out);
+		fputs(s->frames[i].guess && !guessed ? " [guess]\n" : "\n", out);
+		guessed |= s->frames[i].guess;
 	}
-	if (s->reason)
-		fprintf(out, "%*s[%s]\n", (int)indent, "", ustack_reason_text(s->reason));
-	else if (s->more)
-		fprintf(out, "%*s[%s]\n", (int)indent, "",
-			ustack_reason_text(USTACK_REASON_TRUNCATED));
+	if (last_line(s))
+		fprintf(out, "%*s[%s]\n", (int)indent, "", ustack_reason_text(last_line(s)));
 }
 
 static struct rendered *render(const struct ustack_stack *s, unsigned indent)
@@ -199,7 +214,25 @@ static void json_frame(FILE *out, const struct ustack_frame *f)
 		json_string(out, "note", f->raw);
 		fprintf(out, ", \"exact\": %s", f->exact ? "true" : "false");
 	}
+	if (f->guess)
+		fputs(", \"guess\": true", out);
 	fputc('}', out);
+}
+
+static void json_end(FILE *out, const struct ustack_stack *s)
+{
+	static const char *const end[] = {
+		[USTACK_END_UNKNOWN] = "unknown",
+		[USTACK_END_WHOLE] = "whole",
+		[USTACK_END_TRUNCATED] = "truncated",
+		[USTACK_END_BROKEN] = "broken",
+	};
+
+	if (s->reason || !s->n_frames)
+		return;
+	json_string(out, "end", end[s->end]);
+	if (s->end == USTACK_END_BROKEN)
+		json_string(out, "lost", s->lost);
 }
 
 char *ustack_json(struct ustack *u, uint64_t id, unsigned limit)
@@ -224,6 +257,7 @@ char *ustack_json(struct ustack *u, uint64_t id, unsigned limit)
 	json_number(out, "first", s->first);
 	json_number(out, "last", s->last);
 	fprintf(out, ", \"more\": %s", s->more ? "true" : "false");
+	json_end(out, s);
 	if (s->reason)
 		json_string(out, "reason", ustack_reason_text(s->reason));
 	fputs(", \"frames\": [", out);

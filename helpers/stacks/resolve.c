@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtimes/frames.h"
 #include "runtimes/name.h"
 #include "stacks/session.h"
 
@@ -36,6 +37,7 @@ struct at {
 	struct resolved *r;
 	size_t room;
 	bool no_memory;
+	bool framed; /* the code of the last token keeps frame pointers, as far as is known */
 };
 
 #define INLINED_MAX 256 /* of one token; what the notes claim beyond is left out, and counted */
@@ -125,6 +127,22 @@ static void name_by_fields(struct at *at, const struct index_entry *e, const str
 	f->map_url = keep(at->u, about->map);
 }
 
+/* Is a walk by frame pointer from such code to its caller no guess? A note that could
+ * say so and doesn't, and one that nobody is known to write, are given credit. */
+static bool is_framed(const struct at *at, const struct index_entry *e)
+{
+	switch (runtime_frames(e->name, e->about)) {
+	case CODE_FRAMES_UNSAID:
+	case CODE_FRAMES_KEPT:
+		return true;
+	case CODE_FRAMES_SWITCH:
+		return at->s->process && at->s->process->frames_switched;
+	case CODE_FRAMES_NONE:
+		break;
+	}
+	return false;
+}
+
 /* All that the entry names at its place: what was inlined there, innermost first,
  * then its own function. */
 static void name_jit(struct at *at, const struct index_entry *e, uint64_t instance, bool beneath)
@@ -166,6 +184,8 @@ static void name_jit(struct at *at, const struct index_entry *e, uint64_t instan
 	f->exact = e->exact;
 	f->instance = instance;
 	f->beneath = beneath;
+	if (!beneath)
+		at->framed = is_framed(at, e);
 }
 
 static void unnamed(struct at *at, uint64_t address, enum ustack_reason reason)
@@ -294,6 +314,7 @@ static bool name_native(struct at *at, uint64_t addr, bool leaf, bool symbol)
 	f->offset = name.offset + !leaf;
 	f->kind = "native";
 	f->exact = true;
+	at->framed = name.name && runtime_symbol_keeps_frames(name.name);
 	name_beneath(at, section, addr);
 	name_beneath(at, at->s->beneath, addr);
 	return true;
@@ -397,6 +418,7 @@ static void name_token(struct at *at, uint64_t token, bool leaf)
 {
 	uint64_t value = USTACK_TOKEN_VALUE(token);
 
+	at->framed = false;
 	switch (USTACK_TOKEN_TAG(token)) {
 	case USTACK_TAG_INSTANCE:
 		name_instance(at, USTACK_ENTRY_INSTANCE(value));
@@ -434,7 +456,7 @@ static struct resolved *new_resolved(uint64_t id, unsigned limit, size_t room)
 		return NULL;
 	r->limit = limit;
 	r->stack.id = id;
-	r->stack.comm = "";
+	r->stack.comm = r->stack.lost = "";
 	r->stack.frames = r->frames;
 	return r;
 }
@@ -452,6 +474,53 @@ static struct resolved *resolve_none(struct ustack *u, uint64_t id, unsigned lim
 	if (id >= USTACK_ID_MIN)
 		u->missing++;
 	return r;
+}
+
+/* The frames of all tokens, at most @limit and one more. */
+static void name_tokens(struct at *at, const __u64 *token, size_t n, unsigned limit)
+{
+	bool guess = false; /* is the way to the next frame one? */
+
+	for (size_t i = 0; i < n && !at->no_memory && (!limit || at->r->stack.n_frames <= limit); i++) {
+		size_t first = at->r->stack.n_frames;
+
+		name_token(at, token[i], i == 0);
+		if (first < at->r->stack.n_frames)
+			at->r->frames[first].guess = guess;
+		guess = token[i] & USTACK_TOKEN_GUESS && !at->framed;
+	}
+}
+
+static const char *why_lost(enum ustack_why why)
+{
+	switch (why) {
+	case USTACK_WHY_NOWHERE:
+		return "the caller's address is in no code";
+	case USTACK_WHY_NONE:
+	case USTACK_WHY_UNKNOWN:
+		return "nothing tells how this code is unwound";
+	case USTACK_WHY_REGISTER:
+		return "a register is needed that is not known here";
+	case USTACK_WHY_STACK:
+		return "the stack could not be read";
+	case USTACK_WHY_ORDER:
+		return "the caller's frame would not lie above this one";
+	default:
+		return "not known";
+	}
+}
+
+static void tell_end(struct ustack_stack *s, uint32_t flags)
+{
+	s->lost = "";
+	if (s->more) {
+		s->end = USTACK_END_TRUNCATED;
+	} else if (flags & USTACK_F_WHOLE) {
+		s->end = USTACK_END_WHOLE;
+	} else if (flags & USTACK_F_BROKEN) {
+		s->end = USTACK_END_BROKEN;
+		s->lost = why_lost(USTACK_F_WHY(flags));
+	}
 }
 
 static struct resolved *resolve_stored(struct ustack *u, uint64_t id, unsigned limit,
@@ -481,14 +550,14 @@ static struct resolved *resolve_stored(struct ustack *u, uint64_t id, unsigned l
 			r->stack.comm = text_pool_keep(u->texts, at.s->process->comm,
 						     strlen(at.s->process->comm));
 	}
-	for (size_t i = 0; i < n && !at.no_memory && (!limit || at.r->stack.n_frames <= limit); i++)
-		name_token(&at, stored->token[i], i == 0);
+	name_tokens(&at, stored->token, n, limit);
 	r = at.r; /* it may have moved */
 	r->stack.frames = r->frames;
 	if (limit && r->stack.n_frames > limit) {
 		r->stack.n_frames = limit;
 		r->stack.more = true;
 	}
+	tell_end(&r->stack, stored->head.flags);
 	if (at.no_memory) {
 		resolved_free(r);
 		return NULL;

@@ -48,6 +48,16 @@ void resolved_unnamed(const struct ustack *u, uint64_t n[USTACK_REASON_MAX])
 			count(r, n);
 }
 
+uint64_t resolved_broken(const struct ustack *u)
+{
+	uint64_t n = u->broken_gone;
+
+	for (size_t i = 0; i < RESOLVED_BUCKETS; i++)
+		for (const struct resolved *r = u->resolved[i]; r; r = r->next)
+			n += r->stack.end == USTACK_END_BROKEN;
+	return n;
+}
+
 static bool is_stored(struct ustack *u, uint64_t id)
 {
 	struct ustack_stack1024 stack;
@@ -68,6 +78,7 @@ static void drop(struct ustack *u, bool all)
 			}
 			*at = r->next;
 			count(r, u->unnamed_gone);
+			u->broken_gone += r->stack.end == USTACK_END_BROKEN;
 			resolved_free(r);
 		}
 	}

@@ -88,6 +88,7 @@ static int make_follow(struct ustack *u)
 		.seen = on_seen,
 		.message = on_message,
 		.each_stack = each_stack,
+		.unwind_cache = u->unwind_cache,
 		.ctx = u,
 	};
 
@@ -109,10 +110,12 @@ int ustack_new(const struct ustack_opts *opts, struct ustack **out, char *err, s
 			memcpy(&u->opts, opts, opts->size);
 		u->maps_opts.cells = u->opts.cells;
 		u->only_pid = u->opts.only_pid;
+		u->unwind_cache = u->opts.unwind_cache ? strdup(u->opts.unwind_cache) : NULL;
 		u->texts = text_pool_new();
 		u->symbols = symbols_new(u->opts.demangle);
 	}
-	if (!u || !u->texts || !u->symbols || make_follow(u) < 0) {
+	if (!u || !u->texts || !u->symbols || (u->opts.unwind_cache && !u->unwind_cache) ||
+	    make_follow(u) < 0) {
 		ustack_free(u);
 		if (err_size)
 			snprintf(err, err_size, "%s", strerror(ENOMEM));
@@ -139,6 +142,7 @@ void ustack_free(struct ustack *u)
 		}
 	}
 	text_pool_free(u->texts);
+	free(u->unwind_cache);
 	free(u);
 }
 

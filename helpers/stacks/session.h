@@ -58,6 +58,7 @@ struct ustack {
 	pid_t only_pid;
 	bool off;
 
+	char *unwind_cache; /* NULL: the usual folder */
 	struct maps *maps;
 	struct follow *follow;
 	struct symbols *symbols;
@@ -70,7 +71,9 @@ struct ustack {
 
 	uint64_t missing; /* ids whose stack was nowhere */
 	uint64_t inlined_cut; /* resolved stacks in which inlined functions were left out */
-	uint64_t unnamed_gone[USTACK_REASON_MAX]; /* frames of resolved stacks that were dropped */
+	/* Of resolved stacks that were dropped: frames without a name, and how many there were
+	 * whose walk was lost. */
+	uint64_t unnamed_gone[USTACK_REASON_MAX], broken_gone;
 };
 
 __attribute__((format(printf, 3, 4)))
@@ -89,5 +92,7 @@ void resolved_sweep(struct ustack *u);
 void resolved_drop_all(struct ustack *u);
 /* Frames without a name, of distinct stacks, by reason. */
 void resolved_unnamed(const struct ustack *u, uint64_t n[USTACK_REASON_MAX]);
+/* Distinct stacks whose walk was lost. */
+uint64_t resolved_broken(const struct ustack *u);
 
 #endif

@@ -135,6 +135,7 @@ public:
 		unlink(perf_map.path.c_str());
 		opts.size = sizeof(opts);
 		opts.cells = 1 << 16;
+		opts.unwind_cache = "";
 		opts.message = [](void *ctx, int level, const char *text) {
 			static_cast<SessionTest *>(ctx)->messages.emplace_back(level, text);
 		};

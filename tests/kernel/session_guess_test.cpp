@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is said of how a stack was walked: to its end, to where the walk was lost, by a
+ * guess. A guess never reads as a fact, and what is sure has no mark.
+ */
+#include "session_scene.h"
+
+extern "C" {
+#include "maps/spans.h"
+#include "processes/follow_internal.h"
+}
+
+#include <dlfcn.h>
+
+using namespace session_scene;
+
+namespace {
+
+uint64_t guess(uint64_t token) { return token | USTACK_TOKEN_GUESS; }
+
+const uint32_t LOST = USTACK_F_BROKEN | USTACK_WHY_NOWHERE << USTACK_F_WHY_SHIFT;
+
+struct SessionGuess : SessionTest {
+	uint64_t of(const std::vector<uint64_t> &tokens, uint32_t flags)
+	{
+		Stack s;
+
+		s.tokens = tokens;
+		s.flags = flags;
+		return store(s);
+	}
+	/* A native frame of this program, without what its name is. */
+	std::string lines(uint64_t id, unsigned limit = 0)
+	{
+		std::string in = text(id, limit), out;
+		size_t at = 1, end;
+
+		for (; (end = in.find('\n', at)) != std::string::npos; at = end + 1) {
+			std::string one = in.substr(at, end - at);
+			size_t mark = one.rfind(" [");
+			out += one[0] == '[' ? one : mark == std::string::npos ? "-" : one.substr(mark + 1);
+			out += "|";
+		}
+		return out;
+	}
+};
+
+const uint64_t CODE = reinterpret_cast<uint64_t>(dlsym(RTLD_DEFAULT, "getpid"));
+
+TEST_F(SessionGuess, AWholeStackSaysNothing)
+{
+	see(space);
+	uint64_t id = of({ native(CODE), native(CODE + 1) }, USTACK_F_WHOLE);
+	EXPECT_EQ("-|-|", lines(id));
+	EXPECT_EQ("whole", json(id)["end"].text);
+	EXPECT_FALSE(json(id).has("lost"));
+	EXPECT_FALSE(json(id)["frames"][1].has("guess"));
+}
+
+TEST_F(SessionGuess, ALostWalkSaysSoInTheLastLineAndIsCounted)
+{
+	see(space);
+	uint64_t id = of({ native(CODE), native(CODE + 1) }, LOST);
+	EXPECT_EQ("-|-|[broken]|", lines(id));
+	EXPECT_EQ("broken", json(id)["end"].text);
+	EXPECT_EQ("the caller's address is in no code", json(id)["lost"].text);
+	EXPECT_EQ(1u, lost("stacks_broken"));
+}
+
+TEST_F(SessionGuess, WhatIsCutIsTruncatedHoweverItEnds)
+{
+	see(space);
+	uint64_t id = of({ native(CODE), native(CODE + 1) }, LOST);
+	EXPECT_EQ("-|[truncated]|", lines(id, 1));
+	EXPECT_EQ("truncated", json(id, 1)["end"].text);
+	EXPECT_EQ("-|-|[truncated]|", lines(of({ native(CODE), native(CODE + 1) }, USTACK_F_MORE)));
+	EXPECT_EQ("-|-|", lines(of({ native(CODE), native(CODE + 1) }, 0))) << "the kernel's walk, which does not tell";
+}
+
+TEST_F(SessionGuess, TheFirstFrameFoundByAGuessHasTheMark)
+{
+	see(space);
+	uint64_t id = of({ native(CODE), guess(native(CODE + 1)), guess(native(CODE + 2)), native(CODE + 3) },
+			 USTACK_F_WHOLE);
+	EXPECT_EQ("-|-|[guess]|-|", lines(id));
+	auto frames = json(id)["frames"];
+	EXPECT_FALSE(frames[1].has("guess"));
+	EXPECT_TRUE(frames[2]["guess"].yes);
+	EXPECT_TRUE(frames[3]["guess"].yes);
+}
+
+/* Nothing was found by it. */
+TEST_F(SessionGuess, AGuessThatLedNowhereMarksNothing)
+{
+	see(space);
+	EXPECT_EQ("-|-|[broken]|", lines(of({ native(CODE), guess(native(CODE + 1)) }, LOST)));
+}
+
+TEST_F(SessionGuess, CodeThatIsKnownToKeepFramePointersIsNoGuess)
+{
+	Code code;
+	append(perf_map.path, line(code.at, 0x40, "JS:*work /srv/x.js:3:10") +
+				      line(code.at + 0x40, 0x40, "anybody's") +
+				      line(code.at + 0x80, 0x40, "TRACE-1$work$3") +
+				      line(code.at + 0xc0, 0x40, "int App.spin(int)"));
+	see(space);
+	auto caller_of = [&](uint64_t off) {
+		return lines(of({ native(CODE), guess(instance(code.at + off)), native(CODE) }, USTACK_F_WHOLE));
+	};
+	EXPECT_EQ("-|[js]|-|", caller_of(0));
+	EXPECT_EQ("-|[jit]|-|", caller_of(0x40));
+	EXPECT_EQ("-|[php]|[guess]|", caller_of(0x80));
+	EXPECT_EQ("-|[java]|[guess]|", caller_of(0xc0)) << "this process was not started with +PreserveFramePointer";
+}
+
+TEST_F(SessionGuess, CodeOfARuntimeThatKeepsNoneIsNotWalkedByProbes)
+{
+	Code code;
+	append(perf_map.path, line(code.at, 0x40, "JS:*work /srv/x.js:3:10") +
+				      line(code.at + 0x40, 0x40, "TRACE-1$work$3"));
+	see(space);
+	EXPECT_EQ(USTACK_NOTE_UNTOLD, USTACK_INSTANCE_RULE(USTACK_TOKEN_VALUE(instance(code.at))));
+	EXPECT_EQ(USTACK_NOTE_NONE, USTACK_INSTANCE_RULE(USTACK_TOKEN_VALUE(instance(code.at + 0x40))));
+}
+
+/* ---- what notes say ------------------------------------------------------------- */
+
+uint16_t rule_of(struct follow *f, note_unwind_kind kind, uint32_t cfa_offset = 0, int32_t fp_offset = 0)
+{
+	note n = {};
+
+	n.unwind.kind = kind;
+	n.unwind.cfa_offset = cfa_offset;
+	n.unwind.fp_offset = fp_offset;
+	return note_rule_number(f, &n);
+}
+
+struct ustack_rule rule_in(struct ustack *u, uint16_t number)
+{
+	const size_t size = USTACK_DEFAULT_WORDS * 4ul;
+	struct ustack_rule rule;
+	void *words = mmap(nullptr, size, PROT_READ, MAP_SHARED, ustack_map_fd(u, USTACK_MAP_WORDS), 0);
+
+	if (words == MAP_FAILED)
+		abort();
+	memcpy(&rule, static_cast<uint32_t *>(words) + USTACK_WORD_NOTE_RULES + number * USTACK_RULE_WORDS, sizeof(rule));
+	munmap(words, size);
+	return rule;
+}
+
+TEST_F(SessionGuess, FramesOfAFixedSizeHaveARuleForEachSize)
+{
+	uint16_t small = rule_of(u->follow, UNWIND_FIXED, 32, -16), large = rule_of(u->follow, UNWIND_FIXED, 4096);
+
+	EXPECT_GE(small, USTACK_NOTE_FIRST);
+	EXPECT_NE(small, large);
+	EXPECT_EQ(small, rule_of(u->follow, UNWIND_FIXED, 32, -16));
+	struct ustack_rule rule = rule_in(u, small);
+	EXPECT_EQ(USTACK_UNWIND_CFA, rule.kind);
+	EXPECT_EQ(7, rule.base);
+	EXPECT_EQ(32, rule.offset);
+	EXPECT_EQ(-8, rule.ra);
+	EXPECT_EQ(-16, rule.rbp);
+	EXPECT_TRUE(rule.flags & USTACK_UNWIND_RBP_SAVED);
+	EXPECT_FALSE(rule.flags & USTACK_UNWIND_GUESS) << "the runtime says so";
+	rule = rule_in(u, large);
+	EXPECT_EQ(4096, rule.offset);
+	EXPECT_FALSE(rule.flags & (USTACK_UNWIND_RBP_SAVED | USTACK_UNWIND_RBP_LOST));
+}
+
+TEST_F(SessionGuess, WhatNoRuleSaysEndsTheWalk)
+{
+	EXPECT_EQ(USTACK_NOTE_FRAME, rule_of(u->follow, UNWIND_FRAME_POINTER));
+	EXPECT_EQ(USTACK_NOTE_UNTOLD, rule_of(u->follow, UNWIND_UNKNOWN));
+	EXPECT_EQ(USTACK_NOTE_NONE, rule_of(u->follow, UNWIND_EH_FRAME));
+	EXPECT_EQ(USTACK_NOTE_NONE, rule_of(u->follow, UNWIND_FIXED, 0));
+	EXPECT_EQ(USTACK_NOTE_NONE, rule_of(u->follow, UNWIND_FIXED, UINT32_MAX));
+}
+
+TEST_F(SessionGuess, TooManySizesAreCountedAndEndTheWalk)
+{
+	const uint32_t most = USTACK_NOTE_RULES - USTACK_NOTE_FIRST;
+
+	for (uint32_t i = 0; i < most; i++)
+		ASSERT_EQ(USTACK_NOTE_FIRST + i, rule_of(u->follow, UNWIND_FIXED, 8 + 8 * i));
+	EXPECT_EQ(USTACK_NOTE_NONE, rule_of(u->follow, UNWIND_FIXED, 8 + 8 * most));
+	EXPECT_EQ(USTACK_NOTE_FIRST + 7, rule_of(u->follow, UNWIND_FIXED, 64));
+	EXPECT_EQ(1u, lost("rules_full"));
+}
+
+} // namespace
