@@ -244,7 +244,7 @@ TEST_F(SessionLives, AProcessThatIsGoneIsStillNamed)
 	child.end();
 	unlink((dir / "libchild.so").c_str());
 	unlink(map.path.c_str());
-	EXPECT_FALSE(listed(pid)) << "the next process of that number would be taken for it";
+	EXPECT_TRUE(wait_for([&] { return !listed(pid); })) << "the next process of that number would be taken for it";
 	ustack_stop(u);
 
 	EXPECT_EQ("\nwork (/srv/app.js:3:10 defined) [js]\nwork (/srv/app.js:3:10 defined) [js]\n"
