@@ -4,15 +4,16 @@
  *
  *   ratio = (capture - count) / (stackid - count)
  *
- *   cost [-e] [-f RATE] [-p PACE] [-c CHAIN] [ROUNDS]        as root; default 151 rounds
+ *   cost [-e] [-f RATE] [-n NOTES] [-p PACE] [-c CHAIN] [ROUNDS]     as root; 151 rounds
  *
  *   -e       also while a JIT emits functions: new ones; and at places used before
  *   -f RATE  so many a second (1,000)
+ *   -n NOTES what it tells of them by: ustack (default), perfmap, jitdump
  *   -p PACE  events come PACE a second, with the rest of the machine's work in between;
  *            by default one upon the other, the JIT's doings spread over some 500
  *   -c CHAIN only this one of the sorts of stacks (chains.h)
  *
- * A process of its own is traced (traced.h), with a million annotations told in ustack
+ * A process of its own is traced (traced.h), with a million annotations told in
  * notes, by a session as tracers have it: what it follows meanwhile is followed. Three
  * identical functions have a uprobe on their `push %rbp`, one for each of the programs
  * of cost.bpf.c.
@@ -22,8 +23,8 @@
  * wrong. A walk that only ends too early is told.
  *
  * What it prints, for each sort and depth: medians of ns an event (CPU time of the thread
- * that is probed); the ratio; `late`, which share of the captures was stored as a stack whose
- * notes had gone on. The kernel can't walk `tables`: the ratio there is
+ * that is probed); the ratio; `late`, which share of the captures was not stored as the stack that it
+ * is when nothing goes on: its notes had (or an epoch had begun). The kernel can't walk `tables`: the ratio there is
  * against its walk of `native`, the same functions with frame pointers.
  */
 #include <bpf/bpf.h>
@@ -150,7 +151,8 @@ static unsigned check_addresses(struct bench *b, enum chain chain, unsigned dept
 	return k;
 }
 
-/* Are the JIT frames of the stack named as their notes say? -1: one has another name. */
+/* Are the JIT frames of the stack named as their notes say, and were in the kernel? -1: one
+ * has another name. */
 static int named(struct bench *b, uint64_t id, enum chain chain, unsigned depth)
 {
 	const struct ustack_stack *s = resolve(b, id);
@@ -163,10 +165,10 @@ static int named(struct bench *b, uint64_t id, enum chain chain, unsigned depth)
 		if (i < 0)
 			continue;
 		snprintf(name, sizeof(name), "f%ld", i);
-		if (k >= s->n_frames || s->frames[k].type == USTACK_FRAME_NONE)
-			all = 0;
-		else if (s->frames[k].type != USTACK_FRAME_JIT || strcmp(s->frames[k].function, name))
+		if (k < s->n_frames && s->frames[k].type != USTACK_FRAME_NONE &&
+		    (s->frames[k].type != USTACK_FRAME_JIT || strcmp(s->frames[k].function, name)))
 			return -1;
+		all &= k < s->n_frames && s->frames[k].instance;
 	}
 	return all;
 }
@@ -234,9 +236,6 @@ static bool in_use(void *ctx, uint64_t id)
 
 static void measure(struct bench *b, enum jit jit, int round)
 {
-	traced_jit(&b->traced, jit);
-	/* whatever was told is followed before this returns */
-	resolve(b, b->usual[CHAIN_NATIVE][0] ? b->usual[CHAIN_NATIVE][0] : b->usual[b->only][0]);
 	for (int chain = 0; chain < CHAINS; chain++)
 		for (size_t d = 0; d < N_DEPTHS; d++) {
 			struct result *r = &results[jit][chain][d];
@@ -280,10 +279,14 @@ static void print_case(enum jit jit, enum chain chain, size_t d, int rounds)
 
 static void run(struct bench *b, int jits, int rounds)
 {
-	for (int round = 0; round < rounds; round++)
-		for (int jit = 0; jit < jits; jit++)
+	/* Where code was replaced and notes have only times, all is different for seconds: steady
+	 * is first. */
+	for (int jit = 0; jit < jits; jit++) {
+		traced_jit(&b->traced, jit);
+		for (int round = 0; round < rounds; round++)
 			measure(b, jit, round);
-	printf("ns an event, median of %d interleaved rounds of %d\n", rounds, b->pace ? CALLS_PACED : CALLS);
+	}
+	printf("ns an event, median of %d rounds of %d; all of one JIT take turns\n", rounds, b->pace ? CALLS_PACED : CALLS);
 	printf("%-9s %-9s %6s %8s %8s %8s %8s %6s %6s\n", "JIT", "frames", "depth", "bare", "count",
 	       "stackid", "capture", "ratio", "late");
 	for (int jit = 0; jit < jits; jit++)
@@ -361,17 +364,17 @@ static void keep_to_others(int cpu)
 static void usage(int code)
 {
 	fprintf(code ? stderr : stdout,
-		"usage: cost [-e] [-f RATE] [-p PACE] [-c CHAIN] [ROUNDS]     1 to %d rounds; CHAIN: "
-		"same, distinct, native, tables\n"
+		"usage: cost [-e] [-f RATE] [-n NOTES] [-p PACE] [-c CHAIN] [ROUNDS]     1 to %d rounds\n"
+		"NOTES: ustack, perfmap, jitdump; CHAIN: same, distinct, native, tables\n"
 		"What ustack(helper) costs beside ustack, in a uprobe, by depth and sort of frames; -e: also\n"
 		"while a JIT emits RATE (1,000) functions a second. More in the head of cost.c.\n", MAX_ROUNDS);
 	exit(code);
 }
 
-static int chain_of(const char *name)
+static int one_of(const char *const *names, int n, const char *name)
 {
-	for (int i = 0; i < CHAINS; i++)
-		if (!strcmp(name, chain_names[i]))
+	for (int i = 0; i < n; i++)
+		if (!strcmp(name, names[i]))
 			return i;
 	usage(2);
 	return -1;
@@ -382,10 +385,11 @@ int main(int argc, char **argv)
 	static const struct option long_options[] = { { "help", no_argument, NULL, 'h' }, { 0 } };
 	int opt, rounds = 151, jits = 1, cpu = spare_cpu();
 	static struct bench b = { .only = -1 };
+	enum emit_format format = EMIT_USTACK;
 	unsigned rate = 1000;
 	double begin;
 
-	while ((opt = getopt_long(argc, argv, "ef:p:c:h", long_options, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "ef:n:p:c:h", long_options, NULL)) != -1) {
 		if (opt == 'e')
 			jits = JITS;
 		else if (opt == 'f')
@@ -393,7 +397,9 @@ int main(int argc, char **argv)
 		else if (opt == 'p')
 			b.pace = (unsigned)atoi(optarg);
 		else if (opt == 'c')
-			b.only = chain_of(optarg);
+			b.only = one_of(chain_names, CHAINS, optarg);
+		else if (opt == 'n')
+			format = (enum emit_format)one_of(emit_names, EMIT_FORMATS, optarg);
 		else
 			usage(opt == 'h' ? 0 : 2);
 	}
@@ -409,7 +415,7 @@ int main(int argc, char **argv)
 	attach(&b);
 	each_case(&b, tell_addresses);
 	begin = now_s();
-	traced_notes(&b.traced);
+	traced_notes(&b.traced, format);
 	printf("%d annotations written in %.1f s, ", ANNOTATIONS, now_s() - begin);
 	each_case(&b, learn_usual);
 	each_case(&b, learn_usual); /* the first ones were late */

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The traced process: see traced.h. It takes orders from a socket, and answers each. */
-#define USTACK_NOTES_IMPLEMENTATION
-#include "ustack_notes.h"
-
 #include "traced.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
 
 CHAIN_LEAF(bench_bare);
 CHAIN_LEAF(bench_count);
@@ -26,6 +29,7 @@ const char *const traced_leaf_names[KINDS] = { "bench_bare", "bench_count", "ben
 enum what { NOTES, EMIT, CALL };
 struct order {
 	enum what what;
+	enum emit_format format;
 	enum jit jit;
 	enum chain chain;
 	enum kind kind;
@@ -33,7 +37,6 @@ struct order {
 };
 
 static const struct chains *chains;
-static struct ustack_notes *notes;
 static unsigned rate;
 static uint64_t emitted_to; /* room for NEW_PLACES functions, then for OLD_PLACES */
 static enum jit jit;        /* atomic */
@@ -55,24 +58,6 @@ static uint64_t clock_ns(clockid_t clock)
 
 /* ---- the JIT --------------------------------------------------------------------- */
 
-static void tell(uint64_t start, const char *name, uint32_t flags)
-{
-	static const struct ustack_notes_line lines[] = {
-		{ .line = 1 }, { .offset = 8, .line = 2 }, { .offset = 24, .line = 3 },
-	};
-	struct ustack_notes_code c = {
-		.size_of = sizeof(c), .start = start, .size = CODE_SIZE, .function = name,
-		.file = "bench.src", .flags = flags, .unwind = USTACK_NOTES_UNWIND_FRAME_POINTER,
-		.lines = lines, .n_lines = 3,
-	};
-	int err = ustack_notes_code(notes, &c);
-
-	if (err) {
-		errno = -err;
-		fail("writing a note");
-	}
-}
-
 static void tell_one(unsigned n, enum jit now)
 {
 	static unsigned n_new;
@@ -80,7 +65,8 @@ static void tell_one(unsigned n, enum jit now)
 	char name[32];
 
 	snprintf(name, sizeof(name), "emitted_%u", n);
-	tell(emitted_to + i * CODE_SIZE, name, now == JIT_NEW ? USTACK_NOTES_FRESH : 0);
+	emit_code(emitted_to + i * CODE_SIZE, CODE_SIZE, name, now == JIT_NEW);
+	emit_flush();
 }
 
 static void *emit(void *arg)
@@ -89,7 +75,7 @@ static void *emit(void *arg)
 	(void)arg;
 
 	sched_setaffinity(0, sizeof(others), &others);
-	for (unsigned n = 0;; n++) {
+	for (unsigned n = OLD_PLACES;; n++) { /* other names than before */
 		enum jit now = __atomic_load_n(&jit, __ATOMIC_ACQUIRE);
 		struct timespec ts;
 
@@ -102,27 +88,23 @@ static void *emit(void *arg)
 	return NULL;
 }
 
-static void write_notes(void)
+static void write_notes(enum emit_format format)
 {
-	struct ustack_notes_opts o = { .size = sizeof(o), .runtime = "bench", .on = 1, .max_bytes = 4ull << 30 };
 	size_t room = (NEW_PLACES + OLD_PLACES) * (size_t)CODE_SIZE;
 	void *mem = mmap(NULL, room, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	pthread_t thread;
 	char name[32];
-	int err;
 
 	if (mem == MAP_FAILED)
 		fail("mmap");
 	emitted_to = (uintptr_t)mem;
-	err = ustack_notes_open(&o, &notes);
-	if (err || !notes) {
-		errno = -err;
-		fail("notes");
-	}
+	emit_open(format);
 	for (unsigned i = 0; i <= ANNOTATIONS; i++) {
 		snprintf(name, sizeof(name), "f%u", i);
-		tell((uintptr_t)chains->code + (uint64_t)i * CODE_SIZE, name, USTACK_NOTES_FRESH);
+		emit_code((uintptr_t)chains->code + (uint64_t)i * CODE_SIZE, CODE_SIZE, name, true);
 	}
+	for (unsigned i = 0; i < OLD_PLACES; i++)
+		tell_one(i, JIT_REPLACED);
 	if (pthread_create(&thread, NULL, emit, NULL))
 		fail("a thread");
 }
@@ -165,7 +147,7 @@ static void obey(int fd)
 	while (read(fd, &o, sizeof(o)) == sizeof(o)) {
 		ns = 0;
 		if (o.what == NOTES)
-			write_notes();
+			write_notes(o.format);
 		else if (o.what == EMIT)
 			__atomic_store_n(&jit, o.jit, __ATOMIC_RELEASE);
 		else
@@ -224,9 +206,10 @@ static double tell_traced(struct traced *t, struct order o)
 	return ns;
 }
 
-void traced_notes(struct traced *t)
+void traced_notes(struct traced *t, enum emit_format format)
 {
-	tell_traced(t, (struct order){ .what = NOTES });
+	t->format = format;
+	tell_traced(t, (struct order){ .what = NOTES, .format = format });
 }
 
 void traced_jit(struct traced *t, enum jit what)
@@ -246,4 +229,5 @@ void traced_end(struct traced *t)
 	kill(t->pid, SIGKILL);
 	waitpid(t->pid, NULL, 0);
 	close(t->fd);
+	emit_clean(t->format, t->pid);
 }
