@@ -101,16 +101,21 @@ def trace(probe, notes="ustack", mode="replace", rate=10000, seconds=3, threads=
 
 
 def read_events(out, tally):
-    ident = line = 0
+    ident = line = wrong = 0
     stock = False
+    whole = []
     for text in out.splitlines():
         if text.startswith("EVENT "):
+            if tally.wrong != wrong:  # with its callers: was it on the stack at all?
+                tally.examples[-1] += "; whole: " + " < ".join(whole)
+            wrong, whole = tally.wrong, []
             _, ident, line = text.split()
             ident, line, stock = int(ident), int(line), False
             tally.events += 1
         elif text == "STOCK":
             stock = True
         elif text.startswith("    "):
+            whole.append(text.strip())
             (tally.stock_frame if stock else lambda t, i: tally.frame(t, i, line))(text.strip(), ident)
 
 
