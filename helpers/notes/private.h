@@ -125,6 +125,7 @@ struct chunk {
 	uint8_t *buf;      /* bytes [off at reading, end); NULL: not read */
 	uint64_t buf_off;
 	uint64_t sure;     /* the notes before it are whole in `buf` */
+	uint64_t drain;    /* the drain that read it */
 	uint32_t type, size; /* of the note at `off`: with its head */
 	bool done;
 };
@@ -154,6 +155,7 @@ struct ustack_state {
 	uint64_t next_seq, published, reused, lost; /* as the file said last */
 	uint64_t told_lost; /* of `lost`, reported */
 	uint64_t filesz;
+	uint64_t drains;    /* their number */
 	uint64_t events;    /* records with a seq that were seen */
 	uint64_t missing;   /* reported as lost for a gap in the numbers */
 	uint32_t parent;
@@ -228,6 +230,8 @@ int reader_hand(struct note_reader *r, const struct note *n);
 
 /* Has this drain done its share? Then it stops where it is, and says so. */
 bool reader_spent(struct note_reader *r);
+/* How long is the file by now? 0 or negative errno. */
+int reader_look_at_size(struct note_reader *r);
 
 /* 1: the first bytes of an ELF file. 0: too few to tell. -1: something else. */
 int unotes_magic(const uint8_t *p, size_t len);

@@ -118,6 +118,16 @@ int reader_read_at(struct note_reader *r, uint64_t off, void *to, size_t len)
 	return (size_t)n == len ? 0 : -ENODATA;
 }
 
+int reader_look_at_size(struct note_reader *r)
+{
+	struct stat st;
+
+	if (fstat(r->fd, &st))
+		return -errno;
+	r->size = (uint64_t)st.st_size;
+	return 0;
+}
+
 bool reader_spent(struct note_reader *r)
 {
 	r->more = r->work >= DRAIN_BYTES;

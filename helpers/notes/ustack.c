@@ -268,6 +268,7 @@ static int chunk_read(struct note_reader *r, struct chunk *c)
 	if (!c->buf)
 		return -ENOMEM;
 	c->buf_off = c->off;
+	c->drain = r->us.drains;
 	rc = reader_read_at(r, c->off, c->buf, len);
 	c->sure = rc ? c->off : extent(c);
 	if (!rc)
@@ -450,8 +451,17 @@ static int hand_run(struct note_reader *r, struct chunk *c, uint64_t second)
 		if (!rc)
 			chunk_next(r, c);
 	}
-	while (!rc && !c->done && c->seq <= second && c->seq < r->us.next_seq && !reader_spent(r))
+	while (!rc && !c->done && c->seq <= second && c->seq < r->us.next_seq && !reader_spent(r)) {
 		rc = hand(r, c);
+		/* What an earlier drain read ends here; what was counted since may lie behind. */
+		if (!rc && !c->done && c->seq == UINT64_MAX && c->drain != r->us.drains) {
+			free(c->buf);
+			c->buf = NULL;
+			rc = chunk_read(r, c);
+			if (!rc)
+				chunk_next(r, c);
+		}
+	}
 	return rc;
 }
 
@@ -548,10 +558,13 @@ int unotes_drain(struct note_reader *r)
 		return rc == -ENODATA ? 0 : rc;
 	take_counters(us, &f);
 	/* What was counted is below the number that is the next, and in the file's chunks:
-	 * these are asked for after that. */
+	 * these are asked for after that; and the file was made longer before it had them. */
 	rc = reader_read_at(r, 0, &f, sizeof(f));
+	if (!rc)
+		rc = reader_look_at_size(r);
 	if (rc)
 		return rc == -ENODATA ? 0 : rc;
+	us->drains++;
 	us->next_seq = f.info.next_seq;
 	us->filesz = f.segment.p_filesz;
 	if (us->lost > us->told_lost)

@@ -6,99 +6,14 @@
  */
 #include <gtest/gtest.h>
 
-#include <elf.h>
-
-#include "notes_builder.h"
-#include "ustack_notes.h"
+#include "ustack_file.h"
 
 using namespace notes_builder;
+using namespace ustack_file;
 using std::string;
 using std::vector;
 
 namespace {
-
-constexpr uint64_t A = 0x7f0000001000;
-
-template <typename T> string bytes_of(const T &t) { return string(reinterpret_cast<const char *>(&t), sizeof(t)); }
-
-string note(uint32_t type, string body, uint32_t descsz = 0)
-{
-	string n;
-	body.resize(USTACK_NOTES_DESC(body.size()));
-	put32(n, USTACK_NOTES_NAMESZ);
-	put32(n, descsz ? descsz : static_cast<uint32_t>(body.size()));
-	put32(n, type);
-	n += string(USTACK_NOTES_OWNER, USTACK_NOTES_NAMESZ);
-	n.resize(USTACK_NOTES_HEAD);
-	return n + body;
-}
-
-string code(uint64_t seq, const string &name, uint64_t addr = A, uint32_t ref = 0, uint32_t len = 0)
-{
-	ustack_notes_code_record r = {};
-	r.event = { seq, 1000 + seq };
-	r.start = addr;
-	r.size = 16;
-	r.function = { ref ? len : static_cast<uint32_t>(name.size()), ref };
-	return note(USTACK_NOTES_CODE, bytes_of(r) + name);
-}
-
-string string_note(const string &s)
-{
-	ustack_notes_string_record r = { static_cast<uint32_t>(s.size()), 0 };
-	return note(USTACK_NOTES_STRING, bytes_of(r) + s);
-}
-
-/* The rest of @size bytes as one note. */
-string filled(const string &notes, uint32_t type, size_t size)
-{
-	string rest(size - notes.size() - USTACK_NOTES_HEAD, '\0');
-	return notes + note(type, "", static_cast<uint32_t>(rest.size())).substr(0, USTACK_NOTES_HEAD) + rest;
-}
-
-class notes_file {
-public:
-	Elf64_Ehdr elf = {};
-	Elf64_Phdr segment = {};
-	ustack_notes_info info = {};
-	string first; /* notes behind INFO, in its page */
-	vector<string> chunks;
-
-	notes_file()
-	{
-		memcpy(elf.e_ident, ELFMAG, SELFMAG);
-		elf.e_ident[EI_CLASS] = ELFCLASS64;
-		elf.e_ident[EI_DATA] = ELFDATA2LSB;
-		elf.e_machine = EM_X86_64;
-		elf.e_phoff = sizeof(elf);
-		elf.e_phnum = 1;
-		segment.p_type = PT_NOTE;
-		segment.p_offset = USTACK_NOTES_FIRST;
-		segment.p_filesz = UINT64_MAX;
-		info.major = USTACK_NOTES_MAJOR;
-		info.info_size = sizeof(info);
-		info.chunk_size = 4096;
-		info.pid = 1234;
-		info.clock = USTACK_NOTES_CLOCK_MONOTONIC;
-		info.opened = 77;
-		info.next_seq = 400;
-	}
-	notes_file &chunk(const string &notes, uint32_t rest = USTACK_NOTES_END)
-	{
-		chunks.push_back(filled(notes, rest, info.chunk_size));
-		return *this;
-	}
-	string bytes() const
-	{
-		string b = bytes_of(elf) + bytes_of(segment);
-		b.resize(USTACK_NOTES_FIRST);
-		b += note(USTACK_NOTES_INFO, bytes_of(info));
-		b = filled(b + first, USTACK_NOTES_END, USTACK_NOTES_CHUNKS);
-		for (const auto &c : chunks)
-			b += c;
-		return b;
-	}
-};
 
 /* Numbers that were given out and are in no record are another test's matter. */
 vector<note_problem> without_lost(const keeper &k)
@@ -209,7 +124,7 @@ TEST(ustack_reader, counters_that_lie_cost_nothing)
 
 TEST(ustack_reader, a_note_that_is_none_costs_the_rest_of_its_chunk)
 {
-	for (const string &bad : { note(USTACK_NOTES_CODE, "x", 0xfffffffc), note(USTACK_NOTES_CODE, "x", 5), string(40, 'x'),
+	for (const string &bad : { raw_note(USTACK_NOTES_CODE, "x", 0xfffffffc), raw_note(USTACK_NOTES_CODE, "x", 5), string(40, 'x'),
 				   string(40, '\0') }) {
 		notes_file f;
 		f.chunk(code(1, "a")).chunk(code(2, "b"));
@@ -264,7 +179,7 @@ TEST(ustack_reader, inlining_has_an_end)
 		r.size = 16;
 		r.n_scopes = 1;
 		s.parent = parent;
-		f.chunk(note(USTACK_NOTES_CODE, bytes_of(r) + bytes_of(s)) + code(2, "good"));
+		f.chunk(raw_note(USTACK_NOTES_CODE, bytes_of(r) + bytes_of(s)) + code(2, "good"));
 		keeper k = read_all(f.bytes());
 		EXPECT_EQ(k.names(), vector<string>{ "good" });
 		EXPECT_EQ(without_lost(k), vector<note_problem>{ NOTE_MALFORMED });
@@ -280,7 +195,7 @@ TEST(ustack_reader, counts_beyond_the_record_and_ranges_beyond_user_space)
 		r.size = 16;
 		change(r);
 		notes_file f;
-		return read_all(f.chunk(note(USTACK_NOTES_CODE, bytes_of(r)) + code(2, "good")).bytes());
+		return read_all(f.chunk(raw_note(USTACK_NOTES_CODE, bytes_of(r)) + code(2, "good")).bytes());
 	};
 	using record = ustack_notes_code_record;
 	for (const keeper &k : { with([](record &r) { r.n_scopes = 65535; }), with([](record &r) { r.n_files = 65535; }),
