@@ -80,6 +80,7 @@ bool UstackHelper::open(BPFtrace &bpftrace)
   opts.demangle = bpftrace.demangle_cpp_symbols_;
   opts.verbose = bt_verbose;
   opts.message = message;
+  opts.unwind_cache = std::getenv("BPFTRACE_USTACK_CACHE");
   opts.keys_setting = "BPFTRACE_MAP_KEYS_MAX";
   opts.cells_setting = "BPFTRACE_USTACK_CELLS";
   if (const char *cells = std::getenv("BPFTRACE_USTACK_CELLS"))

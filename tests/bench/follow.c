@@ -77,7 +77,7 @@ static double cpu(clockid_t clock)
 /* A session that has seen @pid, as if a probe had. */
 static struct ustack *watch(pid_t pid, uint64_t *space)
 {
-	struct ustack_opts opts = { .size = sizeof(opts) };
+	struct ustack_opts opts = { .size = sizeof(opts), .unwind_cache = "" };
 	uint32_t tgid = (uint32_t)pid;
 	struct ustack *u;
 	char err[256];

@@ -35,7 +35,7 @@ static uint64_t clock_ns(clockid_t clock)
 
 static struct ustack *begin(void)
 {
-	struct ustack_opts opts = { .size = sizeof(opts) };
+	struct ustack_opts opts = { .size = sizeof(opts), .unwind_cache = "" };
 	struct ustack *u;
 	char err[256];
 

@@ -96,7 +96,7 @@ static void emit(struct shared *sh, uint64_t emissions, uint64_t rate)
 /* A session that has seen @pid, as if a probe had. */
 static struct ustack *watch(pid_t pid, uint64_t *space)
 {
-	struct ustack_opts opts = { .size = sizeof(opts) };
+	struct ustack_opts opts = { .size = sizeof(opts), .unwind_cache = "" };
 	uint32_t tgid = (uint32_t)pid;
 	struct ustack *u;
 	char err[256];
