@@ -58,6 +58,9 @@ struct maps {
 int publish_adopt(struct maps *m);
 void publish_free(struct maps *m);
 
+/* kernel.c: write the header of @word (enum ustack_word), as the running kernel has it. */
+void kernel_offsets(uint32_t *word);
+
 /* grace.c: returns once no BPF program that was running at the call still is.
  * 0 or negative errno (then nothing may be assumed). */
 int maps_grace(struct maps *m);

@@ -330,6 +330,17 @@ int tables_drop(struct tables *t, uint64_t space)
 	return 0;
 }
 
+void tables_listen(struct tables *t, uint64_t space, uint64_t when)
+{
+	const struct list *l = list_find(t, space);
+	struct ustack_list found = { .told = when };
+
+	if (!l)
+		return;
+	found.list = (uint64_t)l->run.first * CELL_WORDS;
+	bpf_map_update_elem(t->maps->fd[USTACK_MAP_LISTS], &space, &found, BPF_EXIST);
+}
+
 /* Let probes find @l, in place of the list that the space has. */
 static int list_swing(struct tables *t, struct list *l)
 {
@@ -465,6 +476,7 @@ static int begin(struct tables *t, uint32_t words)
 	if (!cells_claim(&t->cells, fixed))
 		return -EINVAL;
 	write_notes(t);
+	kernel_offsets((uint32_t *)t->cells.mem);
 	return write_fixed(t);
 }
 

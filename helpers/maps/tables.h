@@ -60,6 +60,9 @@ struct tables_mapping {
  * without a list; or another negative errno: it has the list that it had.
  */
 int tables_publish(struct tables *t, uint64_t space, const struct tables_mapping *mappings, size_t n);
+/* Whatever probes told of the space's list, they may tell anew from @when (CLOCK_MONOTONIC ns)
+ * on. Nothing is done if it has none. */
+void tables_listen(struct tables *t, uint64_t space, uint64_t when);
 /* It has no list any more. 0 or negative errno: it still has it; may be called again. */
 int tables_drop(struct tables *t, uint64_t space);
 

@@ -412,6 +412,10 @@ static int on_event(void *ctx, const struct ustack_event *e)
 		s = follow_find(f, e->space);
 		if (s && !s->ended)
 			read_notes(f, s);
+	} else if (e->type == USTACK_EVENT_UNWIND) {
+		s = follow_find(f, e->space);
+		if (s)
+			lists_asked(s);
 	} else if (e->type == USTACK_EVENT_MAPPED) {
 		wakes_on_mapped(f, (pid_t)e->tgid);
 	}

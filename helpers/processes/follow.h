@@ -70,6 +70,8 @@ struct space {
 	uint64_t clean_at;  /* CLOCK_MONOTONIC ns: what had died by then is in no map of the kernel's */
 	uint64_t dead_kept; /* instances that are dead and were not forgotten the last time */
 	bool list_partial;  /* its list lacks files that were not read yet */
+	bool list_asked;    /* a probe found code that it does not have; not looked for yet */
+	uint64_t list_pause; /* ns: so long probes are not to ask again, after they did in vain */
 	uint64_t list_after; /* CLOCK_MONOTONIC ns: not to be looked at for it before */
 	bool reduced;       /* it ended, and has only what stored stacks need */
 	bool needed;        /* a stored stack is of it, as of the last look */

@@ -134,7 +134,7 @@ void lists_close(struct follow *f);
 /* The space's mappings were read. */
 void lists_publish(struct follow *f, struct space *s);
 /* A probe found code that the list does not have: look at the process again soon. */
-void lists_wanted(struct space *s);
+void lists_asked(struct space *s);
 /* It has ended. */
 void lists_drop(struct follow *f, struct space *s);
 /* Go on where files were left to be read; when to do so (CLOCK_MONOTONIC ns; or NEVER). */

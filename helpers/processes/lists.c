@@ -13,7 +13,9 @@
  * (USTACK_EVENT_UNWIND): a JIT makes pages executable that it had mapped long before, and
  * nothing else tells of that. Then the mappings are read again, but not sooner than after
  * a pause that is long beside what reading them takes. If nothing has changed, the
- * list stays, and the probe does not tell again: the address was none of code.
+ * address was none of code, and probes may ask again after a while, each time a longer one:
+ * a stack that is not sound shall not cost more and more, nor keep later code from being
+ * found.
  */
 #include <errno.h>
 #include <string.h>
@@ -28,6 +30,8 @@
 #define CREDIT_SHARE 4 /* of the time that goes by */
 #define PAUSE_NS (10ull * 1000 * 1000)
 #define PAUSE_SHARE 10
+#define ASK_AGAIN_NS (250ull * 1000 * 1000)
+#define ASK_AGAIN_MOST_NS (64ull * 1000 * 1000 * 1000)
 
 static void on_refused(void *ctx, const char *path, int err)
 {
@@ -83,26 +87,53 @@ static void fill_credit(struct follow *f, uint64_t now)
 		f->lists_credit = CREDIT_MOST_NS;
 }
 
+static uint64_t lists_swung(const struct follow *f)
+{
+	struct tables_stats s;
+
+	tables_stats(maps_tables(f->opts.maps), &s);
+	return s.swung;
+}
+
+/* What a probe asked for has been looked for: @found, or in vain. */
+static void answer(struct follow *f, struct space *s, bool found)
+{
+	if (found)
+		s->list_pause = 0;
+	if (found || !s->list_asked)
+		return;
+	s->list_pause = s->list_pause ? s->list_pause * 2 : ASK_AGAIN_NS;
+	if (s->list_pause > ASK_AGAIN_MOST_NS)
+		s->list_pause = ASK_AGAIN_MOST_NS;
+	tables_listen(maps_tables(f->opts.maps), s->id, times_now() + s->list_pause);
+}
+
 void lists_publish(struct follow *f, struct space *s)
 {
-	uint64_t began = times_now(), took;
+	uint64_t began = times_now(), before, took;
 
 	if (!f->unwinding || f->stopping || s->ended || !s->process || !process_alive(s->process))
 		return;
 	fill_credit(f, began);
+	before = lists_swung(f);
 	/* Without credit what is known is published. */
 	s->list_partial = unwinding_publish(f->unwinding, s->id, s->process,
 					    f->lists_credit > 0 ? ROUND_NS : 0) == 1;
+	answer(f, s, lists_swung(f) != before);
+	s->list_asked = false;
 	took = times_now() - began;
 	f->lists_credit -= (int64_t)took;
 	s->list_after = began + took + (took * PAUSE_SHARE > PAUSE_NS ? took * PAUSE_SHARE : PAUSE_NS);
 }
 
-void lists_wanted(struct space *s)
+void lists_asked(struct space *s)
 {
 	uint64_t now = times_now(), when = now > s->list_after ? now : s->list_after;
 
-	if (!s->ended && !s->list_partial && when < s->next_look)
+	if (s->ended || s->list_partial)
+		return;
+	s->list_asked = true;
+	if (when < s->next_look)
 		s->next_look = when;
 }
 

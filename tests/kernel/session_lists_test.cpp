@@ -51,6 +51,14 @@ struct SessionLists : SessionTest {
 
 		return bpf_map_lookup_elem(ustack_map_fd(u, USTACK_MAP_LISTS), &life, &list) == 0;
 	}
+	/* When probes may ask for code that the list lacks; 0: at once. */
+	uint64_t told()
+	{
+		struct ustack_list list = {};
+
+		EXPECT_EQ(0, bpf_map_lookup_elem(ustack_map_fd(u, USTACK_MAP_LISTS), &life, &list));
+		return list.told;
+	}
 	/* The kind of the rule at @ip; -1: no code is there. */
 	int kind(uint64_t ip)
 	{
@@ -139,7 +147,7 @@ TEST_F(SessionLists, CodeThatBecomesExecutableIsFoundWhenAProbeAsksForIt)
 	EXPECT_EQ(-1, kind(address(code)));
 	jit.act();
 	follow_lock(u->follow);
-	lists_wanted(space_of());
+	lists_asked(space_of());
 	follow_unlock(u->follow);
 	eventfd_write(u->follow->wake_fd, 1); /* the event itself would have woken the thread */
 	EXPECT_TRUE(comes_true([&] { return kind(address(code)) >= 0; }));
@@ -155,7 +163,7 @@ TEST_F(SessionLists, AProbeThatAsksInVainMakesNoWork)
 	follow_lock(u->follow);
 	tables_stats(maps_tables(u->maps), &before);
 	for (int i = 0; i < 100; i++)
-		lists_wanted(space_of());
+		lists_asked(space_of());
 	EXPECT_NE(FOLLOW_NEVER, space_of()->next_look);
 	follow_unlock(u->follow);
 	eventfd_write(u->follow->wake_fd, 1);
@@ -171,6 +179,39 @@ TEST_F(SessionLists, AProbeThatAsksInVainMakesNoWork)
 	EXPECT_EQ(before.swung, after.swung);
 }
 
+/* Else code that comes later would never be asked for. */
+TEST_F(SessionLists, AProbeThatAskedInVainMayAskAgainAfterEverLongerPauses)
+{
+	void *code = map_code_here(PROT_NONE);
+	Actor jit([&] {
+		if (mprotect(code, 4096, PROT_READ | PROT_EXEC))
+			abort();
+	});
+	uint64_t last = 0;
+
+	seen(jit.pid);
+	ASSERT_TRUE(is_whole());
+	EXPECT_EQ(0u, told());
+	for (int i = 0; i < 9; i++) {
+		uint64_t now = times_now();
+		follow_lock(u->follow);
+		lists_asked(space_of());
+		follow_refresh(u->follow, space_of());
+		follow_unlock(u->follow);
+		ASSERT_GT(told(), now);
+		EXPECT_GT(told() - now, last);
+		last = told() - now;
+	}
+	EXPECT_LT(last, 100 * 1000 * kMs) << "not for ever, though";
+	jit.act();
+	follow_lock(u->follow);
+	lists_asked(space_of());
+	follow_refresh(u->follow, space_of());
+	follow_unlock(u->follow);
+	EXPECT_EQ(0u, told()) << "there is another list now";
+	munmap(code, 4096);
+}
+
 TEST_F(SessionLists, ThePauseAfterReadingIsKept)
 {
 	Actor host([] {});
@@ -180,7 +221,7 @@ TEST_F(SessionLists, ThePauseAfterReadingIsKept)
 	s->next_look = FOLLOW_NEVER;
 	s->list_partial = false;
 	s->list_after = times_now() + 3600 * 1000 * kMs;
-	lists_wanted(s);
+	lists_asked(s);
 	EXPECT_EQ(s->list_after, s->next_look);
 	s->next_look = FOLLOW_NEVER;
 	follow_unlock(u->follow);

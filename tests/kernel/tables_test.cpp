@@ -481,4 +481,15 @@ TEST_F(TablesTest, CodeMadeAtRunTimeIsUnwoundByFramePointerWhereNotesSayNothing)
 	EXPECT_EQ(USTACK_UNWIND_UNKNOWN, rule_of(USTACK_NOTE_NONE)->kind);
 }
 
+/* Under a uretprobe the walk needs them, or it ends at the trampoline. */
+TEST_F(TablesTest, WhereTheKernelKeepsReturnAddressesIsKnown)
+{
+	create();
+	for (int i : { USTACK_WORD_UTASK, USTACK_WORD_RETURNS, USTACK_WORD_NEXT, USTACK_WORD_ORIGINAL, USTACK_WORD_STACK }) {
+		EXPECT_NE(0u, word[i]) << i;
+		EXPECT_EQ(0u, word[i] % 8) << i;
+		EXPECT_LT(word[i], 1u << 16) << i;
+	}
+}
+
 } // namespace
