@@ -8,9 +8,9 @@
  *                to the execution context of that, and back;
  *   symbols      the structure there through which the IDs of `initialize`, `each` and
  *                `method_missing` lead to those names;
- *   tls_offset   the word of the main thread's thread-local storage that is its context.
- *                The thread is found by its control block, which begins with its own
- *                address; the module's number is in the library's GOT;
+ *   tls_offset   the word of the main thread's thread-local storage that is its context. Its
+ *                pthread_t, which Ruby keeps, is the address of its control block; the
+ *                module's number is in the library's GOT;
  *   loop         the function that the first instruction of a running method lies in: the
  *                VM's code is threaded, its instructions are addresses.
  *
@@ -32,9 +32,12 @@ static const struct ruby_layout layouts[] = {
 	.ec_native_size = 160,
 	.thread_ec = 40,
 	.thread_vm = 32,
+	.thread_native = 0,
+	.native_id = 80,
 	.vm_main_thread = 40,
 	.vm_objspace = 1104,
 	.space_freed = 448,
+	.space_compacted = 400,
 	.cfp_pc = 0,
 	.cfp_iseq = 16,
 	.cfp_ep = 32,
@@ -51,6 +54,7 @@ static const struct ruby_layout layouts[] = {
 	.body_lines = 120,
 	.body_n_lines = 136,
 	.body_succ = 144,
+	.body_jit = 280,
 	.string_len = 16,
 	.string_ptr = 24,
 	.string_embed = 16,
@@ -85,9 +89,12 @@ static const struct ruby_layout layouts[] = {
 	.ec_native_size = 168,
 	.thread_ec = 48,
 	.thread_vm = 32,
+	.thread_native = 40,
+	.native_id = 16,
 	.vm_main_thread = 40,
 	.vm_objspace = 1304,
 	.space_freed = 88,
+	.space_compacted = 1352,
 	.cfp_pc = 0,
 	.cfp_iseq = 16,
 	.cfp_ep = 32,
@@ -104,6 +111,7 @@ static const struct ruby_layout layouts[] = {
 	.body_lines = 112,
 	.body_n_lines = 128,
 	.body_succ = 136,
+	.body_jit = 288,
 	.string_len = 16,
 	.string_ptr = 24,
 	.string_embed = 24,
@@ -132,7 +140,7 @@ static const struct ruby_layout layouts[] = {
 
 #define MAX_DATA (4u << 20)   /* of the library, searched */
 #define MAX_FRAMES 10000      /* of the main thread, looked at */
-#define MAX_BLOCK (1u << 20)  /* of anonymous memory that has a thread's control block in it */
+#define MAX_MODULE 4096       /* with thread-local storage */
 
 /* ---- strings, arrays, IDs ------------------------------------------------------------ */
 
@@ -312,47 +320,31 @@ static uint64_t search(const struct image *image, const struct ruby_layout *l, i
 	return found;
 }
 
-/* Offset of the word of the module's storage that is @ec, in the thread whose control block
- * is at @tcb; -1. */
-static int64_t offset_in_thread(const struct image *image, uint64_t tcb, uint64_t module, uint64_t ec)
+/* The control block of the main thread, which begins with its own address. */
+static uint64_t main_control_block(const struct target *t, const struct ruby_layout *l, uint64_t vm)
 {
-	const struct target *t = image->target;
-	const uint64_t dtv = target_word(t, tcb + 8), block = dtv ? target_word(t, dtv + 16 * module) : 0;
+	const uint64_t thread = target_word(t, vm + l->vm_main_thread);
+	const uint64_t native = l->thread_native ? target_word(t, thread + l->thread_native) : thread;
+	const uint64_t tcb = native ? target_word(t, native + l->native_id) : 0;
 
-	for (uint64_t off = 0; block && !(block & 7) && off + 8 <= image->tls_size && off < 4096; off += 8)
-		if (target_word(t, block + off) == ec)
-			return (int64_t)off;
-	return -1;
-}
-
-static int64_t offset_in_mapping(const struct image *image, const struct target_mapping *m, uint64_t module, uint64_t ec)
-{
-	const uint64_t size = m->end - m->start;
-	uint64_t *words;
-	int64_t found = -1;
-
-	if (m->path[0] || size > MAX_BLOCK || !(words = malloc(size)))
-		return -1;
-	if (!target_read(image->target, m->start, words, size))
-		for (uint64_t i = 0; found < 0 && i + 2 < size / 8; i++)
-			if (words[i] == m->start + 8 * i && words[i + 2] == words[i])
-				found = offset_in_thread(image, words[i], module, ec);
-	free(words);
-	return found;
+	return tcb && target_word(t, tcb) == tcb ? tcb : 0;
 }
 
 static int find_offset(const struct image *image, const struct ruby_layout *l, struct ruby_vm *out)
 {
 	const struct target *t = image->target;
-	int64_t offset = -1;
+	const uint64_t module = image_tls_module(image), tcb = main_control_block(t, l, out->vm);
+	const uint64_t dtv = tcb && module && module <= MAX_MODULE ? target_word(t, tcb + 8) : 0;
+	const uint64_t block = dtv ? target_word(t, dtv + 16 * module) : 0;
+	const uint64_t ec = main_context(t, l, out->vm);
 
-	out->tls_module = image_tls_module(image);
-	if (!out->tls_module || out->tls_module > 4096)
-		return -EAGAIN;
-	for (size_t i = 0; offset < 0 && i < t->n_maps; i++)
-		offset = offset_in_mapping(image, &t->maps[i], out->tls_module, main_context(t, l, out->vm));
-	out->tls_offset = (uint64_t)offset;
-	return offset < 0 ? -EAGAIN : 0;
+	for (uint64_t off = 0; block && !(block & 7) && off + 8 <= image->tls_size && off < 4096; off += 8)
+		if (target_word(t, block + off) == ec) {
+			out->tls_module = module;
+			out->tls_offset = off;
+			return 0;
+		}
+	return -EAGAIN;
 }
 
 static int find_loop(const struct image *image, struct ruby_vm *out, uint64_t handler)

@@ -18,13 +18,16 @@ struct ruby_layout {
 	/* struct rb_execution_context_struct, rb_thread_struct, rb_vm_struct, rb_objspace */
 	uint16_t ec_stack, ec_stack_size, ec_cfp, ec_thread, ec_native_start, ec_native_size;
 	uint16_t thread_ec, thread_vm, vm_main_thread, vm_objspace;
-	uint16_t space_freed; /* counts objects of the size of an iseq that were freed */
+	uint16_t thread_native, native_id; /* the pthread_t is in a structure of its own; or, if 0, in place */
+	uint16_t space_freed;     /* counts objects of the size of an iseq that were freed, */
+	uint16_t space_compacted; /* and compactions */
 	/* rb_control_frame_t, rb_iseq_t, struct rb_iseq_constant_body */
 	uint16_t cfp_pc, cfp_iseq, cfp_ep, cfp_size, iseq_body;
 	uint16_t body_type, body_size, body_encoded, body_path, body_label;
 	uint16_t body_first_line, body_first_line_is_value; /* a VALUE; else an int */
 	uint16_t body_range; /* first line, first column, last line, last column: 4 ints */
 	uint16_t body_lines, body_n_lines, body_succ;
+	uint16_t body_jit; /* what a JIT made of it, if not 0 */
 	/* struct RString, RArray */
 	uint16_t string_len, string_ptr, string_embed, string_len_in_flags;
 	uint16_t array_len, array_ptr, array_embed;

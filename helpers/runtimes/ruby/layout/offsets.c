@@ -10,6 +10,7 @@
 #undef size_pools
 #include "symbol.h"
 #include "id.h"
+typedef struct rb_native_thread ustack_native_thread;
 #endif
 
 #define TELL(name, value) asm volatile("\n@\t" #name "\t%c0" : : "i"((unsigned long)(value)))
@@ -36,9 +37,11 @@ void ustack_offsets(void)
 	AT(ec_native_size, rb_execution_context_t, machine.stack_maxsize);
 	AT(thread_ec, rb_thread_t, ec);
 	AT(thread_vm, rb_thread_t, vm);
+	NATIVE_THREAD;
 	AT(vm_main_thread, rb_vm_t, ractor.main_thread);
 	AT(vm_objspace, rb_vm_t, objspace);
 	AT(space_freed, rb_objspace_t, FREED_FIELD);
+	AT(space_compacted, rb_objspace_t, profile.compact_count);
 	AT(cfp_pc, rb_control_frame_t, pc);
 	AT(cfp_iseq, rb_control_frame_t, iseq);
 	AT(cfp_ep, rb_control_frame_t, ep);
@@ -55,6 +58,7 @@ void ustack_offsets(void)
 	AT(body_lines, struct rb_iseq_constant_body, insns_info.body);
 	AT(body_n_lines, struct rb_iseq_constant_body, insns_info.size);
 	AT(body_succ, struct rb_iseq_constant_body, insns_info.succ_index_table);
+	AT(body_jit, struct rb_iseq_constant_body, JIT_FIELD);
 	AT(string_len, struct RString, RSTRING_LEN_FIELD);
 	AT(string_ptr, struct RString, as.heap.ptr);
 	AT(string_embed, struct RString, as.embed.ary);
