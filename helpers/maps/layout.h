@@ -182,9 +182,12 @@ struct ustack_stack_head {
 /*
  * The process's own `reused`, and the second: `reused` begins anew in a successor, and may
  * be unknown. So a stack that was swept (it was not seen for two seconds) does not come
- * back under its old number, by which an event may still wait to be printed.
+ * back under its old number, by which an event may still wait to be printed. Where it is
+ * unknown, or of a file that has moved on, the time stands in its place, in units of 4 ms: as
+ * fast as code is replaced. (A full file is gone at once; its successor has to be found.)
  */
-#define USTACK_LATE_EPOCH(reused, now) (((reused) & ((1ULL << 40) - 1)) | ((__u64)(now) >> 30) << 40)
+#define USTACK_LATE_EPOCH(reused, now) \
+	(((reused) >> 40 ? (__u64)(now) >> 22 : (reused)) | ((__u64)(now) >> 30) << 40)
 
 /*
  * An epoch as known, and the time in units of 4 ms: where user space is behind, code is
