@@ -187,7 +187,7 @@ struct ustack_stack_head {
  * fast as code is replaced. (A full file is gone at once; its successor has to be found.)
  */
 #define USTACK_LATE_EPOCH(reused, now) \
-	(((reused) >> 40 ? (__u64)(now) >> 22 : (reused)) | ((__u64)(now) >> 30) << 40)
+	(((__u64)(reused) >> 40 ? (__u64)(now) >> 22 : (reused)) | ((__u64)(now) >> 30) << 40)
 
 /*
  * An epoch as known, and the time in units of 4 ms: where user space is behind, code is

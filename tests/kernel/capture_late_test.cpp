@@ -5,6 +5,7 @@
  * both share.
  */
 #include "capture_scene.h"
+#include "ustack_notes.h"
 
 #include <sys/mman.h>
 
@@ -121,6 +122,9 @@ TEST_F(CaptureLate, LateStacksOfDifferentTimesAreDifferent)
 	EXPECT_LT(read_stack(first).head.epoch, read_stack(second).head.epoch);
 	/* The counters of a successor begin anew: the same number is another time's. */
 	EXPECT_NE(USTACK_LATE_EPOCH(5, 3ull << 30), USTACK_LATE_EPOCH(5, 5ull << 30));
+	/* Those of a file that has moved on, or of none, tell nothing any more. */
+	for (uint64_t reused : { 5 | USTACK_NOTES_MOVED_ON, uint64_t(USTACK_COUNTER_UNKNOWN) })
+		EXPECT_NE(USTACK_LATE_EPOCH(reused, 3ull << 30), USTACK_LATE_EPOCH(reused, (3ull << 30) + (1 << 22)));
 }
 
 /* One message is enough until the follower has done something about it. */
