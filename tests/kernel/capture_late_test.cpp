@@ -123,7 +123,7 @@ TEST_F(CaptureLate, LateStacksOfDifferentTimesAreDifferent)
 	/* The counters of a successor begin anew: the same number is another time's. */
 	EXPECT_NE(USTACK_LATE_EPOCH(5, 3ull << 30), USTACK_LATE_EPOCH(5, 5ull << 30));
 	/* Those of a file that has moved on, or of none, tell nothing any more. */
-	for (uint64_t reused : { 5 | USTACK_NOTES_MOVED_ON, uint64_t(USTACK_COUNTER_UNKNOWN) })
+	for (uint64_t reused : { uint64_t(5 | USTACK_NOTES_MOVED_ON), uint64_t(USTACK_COUNTER_UNKNOWN) })
 		EXPECT_NE(USTACK_LATE_EPOCH(reused, 3ull << 30), USTACK_LATE_EPOCH(reused, (3ull << 30) + (1 << 22)));
 }
 
