@@ -122,10 +122,11 @@ enum jitdump_record_id {
 struct chunk {
 	uint64_t off, end; /* what is not read yet */
 	uint64_t seq;      /* of the record at `off`; UINT64_MAX: none to hand now */
-	uint8_t *buf;      /* bytes [off at reading, end); NULL: not read */
-	uint64_t buf_off;
+	uint8_t *buf;      /* bytes [buf_off, read); NULL: not read */
+	uint64_t buf_off, read;
 	uint64_t sure;     /* the notes before it are whole in `buf` */
 	uint64_t drain;    /* the drain that read it */
+	uint64_t expect;   /* bytes of notes that the last look found */
 	uint32_t type, size; /* of the note at `off`: with its head */
 	bool done;
 };
@@ -156,6 +157,8 @@ struct ustack_state {
 	uint64_t told_lost; /* of `lost`, reported */
 	uint64_t filesz;
 	uint64_t drains;    /* their number */
+	bool looked;        /* the next drain need not look, for these are fresh: */
+	uint64_t now_published, now_reused, now_lost;
 	uint64_t events;    /* records with a seq that were seen */
 	uint64_t missing;   /* reported as lost for a gap in the numbers */
 	uint32_t parent;
@@ -197,8 +200,10 @@ struct note_reader {
 	size_t head_len, tail_len;
 
 	const struct note_sink *sink; /* during a drain only */
+	void (*soon)(void *ctx, struct note_str name, uint64_t addr); /* NULL: nobody wants to know */
 	uint64_t work;  /* bytes read in this drain */
 	bool more;      /* the last drain stopped for its bound */
+	bool cut_off;   /* less could be read than there was: is it shorter now? */
 	bool final;
 	long handed;
 
@@ -241,6 +246,8 @@ int unotes_header(struct note_reader *r);
 int unotes_drain(struct note_reader *r);
 /* Is it still the file that was read? */
 bool unotes_is_same(struct note_reader *r);
+/* The record of code with this body is the next one: tell r->soon. */
+void unotes_soon(struct note_reader *r, const uint8_t *body, size_t len);
 void unotes_reset(struct ustack_state *us);
 void unotes_free(struct ustack_state *us);
 /* The section's place in the ELF file: 0, -ENOENT, or -EBADMSG. */

@@ -115,6 +115,7 @@ int reader_read_at(struct note_reader *r, uint64_t off, void *to, size_t len)
 	r->work += len;
 	if (n < 0)
 		return (int)n;
+	r->cut_off |= (size_t)n < len;
 	return (size_t)n == len ? 0 : -ENODATA;
 }
 
@@ -261,6 +262,10 @@ static int look(struct note_reader *r)
 	uint8_t now[FINGERPRINT];
 	struct stat st;
 
+	/* Its drain sees to the size, if need be. */
+	if (r->format == NOTE_FORMAT_USTACK && !r->cut_off && unotes_is_same(r))
+		return 0;
+	r->cut_off = false;
 	if (fstat(r->fd, &st))
 		return -errno;
 	r->size = (uint64_t)st.st_size;
@@ -428,6 +433,12 @@ long note_reader_drain(struct note_reader *r, const struct note_sink *sink, bool
 	if (rc && !r->why[0])
 		r->why = "the file cannot be read";
 	return rc ? rc : r->handed;
+}
+
+void note_reader_foretell(struct note_reader *r,
+			  void (*soon)(void *ctx, struct note_str name, uint64_t addr))
+{
+	r->soon = soon;
 }
 
 bool note_reader_more(const struct note_reader *r)

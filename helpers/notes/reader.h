@@ -72,6 +72,13 @@ int note_reader_open_section(int fd, uint64_t bias, struct note_reader **out, co
  * drain reports at the end of the file, it reports when it gets there.
  */
 long note_reader_drain(struct note_reader *r, const struct note_sink *sink, bool final);
+/*
+ * In drains to come, have @soon called before a note with what the one behind it says, of
+ * formats where that can be seen: there is time to have what it needs fetched into the
+ * caches. @ctx is the sink's. It may not come, after all.
+ */
+void note_reader_foretell(struct note_reader *r,
+			  void (*soon)(void *ctx, struct note_str name, uint64_t addr));
 /* Did the last drain stop for its bound, with more to read behind it? */
 bool note_reader_more(const struct note_reader *r);
 

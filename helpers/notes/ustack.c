@@ -35,6 +35,7 @@
 #define WINDOW_CHUNKS 128u
 #define OPEN_MAX 256u /* a writer has at most 64, and the first page; and the window */
 #define CHUNK_LEAST 4096u
+#define PIECE 1024u
 #define CHUNK_MOST (256u << 10)
 
 int unotes_magic(const uint8_t *p, size_t len)
@@ -57,7 +58,7 @@ void unotes_reset(struct ustack_state *us)
 	for (size_t i = 0; i < us->n_open; i++)
 		free(us->open[i].buf);
 	us->n_open = 0;
-	us->header_done = us->closed = us->drained = false;
+	us->header_done = us->closed = us->drained = us->looked = false;
 	us->frontier = us->events = us->missing = 0;
 	us->next_seq = us->published = us->reused = us->lost = us->told_lost = 0;
 	for (size_t i = 0; i < STRING_CACHE; i++) /* they were another file's */
@@ -103,6 +104,13 @@ static void take_counters(struct ustack_state *us, const struct first_page *f)
 	us->reused = f->info.reused;
 	us->lost = f->info.lost;
 	us->filesz = f->segment.p_filesz;
+}
+
+static void look_at_counters(struct ustack_state *us, const struct first_page *f)
+{
+	us->now_published = f->info.published;
+	us->now_reused = f->info.reused;
+	us->now_lost = f->info.lost;
 }
 
 static void take_info(struct note_reader *r, const struct first_page *f)
@@ -197,10 +205,15 @@ int unotes_header(struct note_reader *r)
 
 /* ---- chunks ------------------------------------------------------------------ */
 
-static void chunk_done(struct chunk *c)
+static void chunk_drop(struct chunk *c)
 {
 	free(c->buf);
 	c->buf = NULL;
+}
+
+static void chunk_done(struct chunk *c)
+{
+	chunk_drop(c);
 	c->done = true;
 }
 
@@ -224,7 +237,7 @@ static bool chunk_note(struct chunk *c)
 	uint64_t left = c->end - c->off;
 	uint32_t head[3];
 
-	if (left < USTACK_NOTES_HEAD)
+	if (left < USTACK_NOTES_HEAD || c->off + USTACK_NOTES_HEAD > c->read)
 		return false;
 	memcpy(head, p, sizeof(head));
 	if (head[0] != USTACK_NOTES_NAMESZ || memcmp(p + 12, USTACK_NOTES_OWNER, USTACK_NOTES_NAMESZ) ||
@@ -240,14 +253,30 @@ static bool is_last_pad(const struct chunk *c)
 	return c->type == USTACK_NOTES_PAD && c->size == c->end - c->off;
 }
 
-/* Up to where are there notes in what was read? */
-static uint64_t extent(const struct chunk *c)
+/* Up to where are there notes, of those whose heads were read? From @off on. */
+static uint64_t extent(const struct chunk *c, uint64_t off)
 {
 	struct chunk at = *c;
 
-	while (at.off < at.end && chunk_note(&at) && !is_last_pad(&at))
+	at.off = off;
+	while (at.off < at.end && (at.off + USTACK_NOTES_HEAD <= c->read || c->read == c->end) &&
+	       chunk_note(&at) && !is_last_pad(&at))
 		at.off += at.size;
 	return at.off;
+}
+
+/* Have the bytes up to @to in the buffer. */
+static int chunk_fill(struct note_reader *r, struct chunk *c, uint64_t to)
+{
+	uint8_t *buf = realloc(c->buf, (size_t)(to - c->buf_off));
+	int rc;
+
+	if (!buf)
+		return -ENOMEM;
+	c->buf = buf;
+	rc = reader_read_at(r, c->read, buf + (c->read - c->buf_off), (size_t)(to - c->read));
+	c->read = rc ? c->read : to;
+	return rc;
 }
 
 /*
@@ -256,27 +285,39 @@ static uint64_t extent(const struct chunk *c)
  * record, and what lies behind it still what was there before. So the chunk is read
  * twice: the first time tells which notes had been committed by then, and the second
  * brings these as they are. What was committed in between is for the next drain.
+ *
+ * A chunk is mostly free room, which is not read: as much is asked for as the last look
+ * brought, and more while that ends before the notes do. No buffer is left if there is
+ * nothing but a PAD.
  */
-static int chunk_read(struct note_reader *r, struct chunk *c)
+static int chunk_read(struct note_reader *r, struct chunk *c, uint64_t first)
 {
-	size_t len = (size_t)(c->end - c->off);
+	uint64_t sure = c->off, to = c->off + first;
 	int rc;
 
 	if (c->buf)
 		return 0;
-	c->buf = malloc(len);
-	if (!c->buf)
-		return -ENOMEM;
-	c->buf_off = c->off;
+	c->buf_off = c->read = c->off;
 	c->drain = r->us.drains;
-	rc = reader_read_at(r, c->off, c->buf, len);
-	c->sure = rc ? c->off : extent(c);
-	if (!rc)
-		rc = reader_read_at(r, c->off, c->buf, len);
-	if (rc) {
-		free(c->buf);
-		c->buf = NULL;
+	do {
+		rc = chunk_fill(r, c, to < c->end ? to : c->end);
+		if (rc)
+			break;
+		sure = extent(c, sure);
+		to = sure + (c->read - c->off) + PIECE;
+	} while (c->read < c->end && sure + USTACK_NOTES_HEAD > c->read);
+	c->sure = sure;
+	c->expect = sure - c->off;
+	if (!rc && sure == c->off && chunk_note(c) && is_last_pad(c)) {
+		chunk_drop(c);
+		return 0;
 	}
+	to = sure + USTACK_NOTES_HEAD;
+	c->read = c->off;
+	if (!rc)
+		rc = chunk_fill(r, c, to < c->end ? to : c->end);
+	if (rc)
+		chunk_drop(c);
 	return rc;
 }
 
@@ -291,6 +332,10 @@ static void chunk_next(struct note_reader *r, struct chunk *c)
 		}
 		if (c->off >= c->sure)
 			return; /* it may become a record, or has just become one */
+		if (c->off + c->size > c->sure) { /* no writer of ours changes what is there */
+			chunk_broken(r, c);
+			return;
+		}
 		if (has_seq(c->type)) {
 			if (c->size < USTACK_NOTES_HEAD + sizeof(struct ustack_notes_event)) {
 				reader_problem(r, NOTE_MALFORMED, c->off, "a record shorter than its fixed part");
@@ -308,6 +353,16 @@ static void chunk_next(struct note_reader *r, struct chunk *c)
 		c->off += c->size;
 	}
 	chunk_done(c);
+}
+
+/* What was read: has it a record? */
+static void chunk_look(struct note_reader *r, struct chunk *c)
+{
+	c->seq = UINT64_MAX;
+	if (c->buf)
+		chunk_next(r, c);
+	if (c->seq == UINT64_MAX)
+		chunk_drop(c);
 }
 
 /* Chunks that wait for records stay, and must not keep others out of the window. */
@@ -366,18 +421,15 @@ static int open_chunks(struct note_reader *r, size_t active)
 			return rc;
 		c = &us->open[us->n_open];
 		*c = (struct chunk){ .off = us->frontier, .end = us->frontier + us->chunk_size };
-		rc = chunk_read(r, c);
+		/* The last one has just been begun. */
+		rc = chunk_read(r, c, us->filesz >= c->end + us->chunk_size ? us->chunk_size : PIECE);
 		if (rc)
 			return rc;
 		us->frontier = c->end;
-		chunk_next(r, c);
+		chunk_look(r, c);
 		active += !c->done && c->seq != UINT64_MAX;
 		if (!c->done)
 			us->n_open++;
-		if (c->seq == UINT64_MAX) {
-			free(c->buf);
-			c->buf = NULL;
-		}
 	}
 	return 0;
 }
@@ -390,10 +442,8 @@ static void close_chunks(struct ustack_state *us, bool all)
 	for (size_t i = 0; i < us->n_open; i++) {
 		struct chunk *c = &us->open[i];
 
-		if (all || c->seq == UINT64_MAX) {
-			free(c->buf);
-			c->buf = NULL;
-		}
+		if (all || c->seq == UINT64_MAX)
+			chunk_drop(c);
 		if (!c->done)
 			us->open[kept++] = *c;
 	}
@@ -425,11 +475,25 @@ static struct chunk *lowest(struct ustack_state *us, size_t *active, uint64_t *s
 
 /* ---- the drain --------------------------------------------------------------- */
 
+/* The note behind the one that is handed now. */
+static void foretell(struct note_reader *r, const struct chunk *c)
+{
+	struct chunk next = *c;
+
+	next.off += next.size;
+	if (r->soon && next.off < c->sure && chunk_note(&next) && next.off + next.size <= c->sure &&
+	    next.type == USTACK_NOTES_CODE)
+		unotes_soon(r, next.buf + (next.off - next.buf_off) + USTACK_NOTES_HEAD,
+			    next.size - USTACK_NOTES_HEAD);
+}
+
 static int hand(struct note_reader *r, struct chunk *c)
 {
 	const uint8_t *body = c->buf + (c->off - c->buf_off) + USTACK_NOTES_HEAD;
-	int rc = unotes_record(r, c->off, c->type, body, c->size - USTACK_NOTES_HEAD);
+	int rc;
 
+	foretell(r, c);
+	rc = unotes_record(r, c->off, c->type, body, c->size - USTACK_NOTES_HEAD);
 	if (rc)
 		return rc;
 	r->off += c->size;
@@ -447,19 +511,18 @@ static int hand_run(struct note_reader *r, struct chunk *c, uint64_t second)
 	int rc = 0;
 
 	if (!c->buf) { /* it was freed in between: what is there now counts */
-		rc = chunk_read(r, c);
+		rc = chunk_read(r, c, c->end - c->off);
 		if (!rc)
-			chunk_next(r, c);
+			chunk_look(r, c);
 	}
 	while (!rc && !c->done && c->seq <= second && c->seq < r->us.next_seq && !reader_spent(r)) {
 		rc = hand(r, c);
 		/* What an earlier drain read ends here; what was counted since may lie behind. */
 		if (!rc && !c->done && c->seq == UINT64_MAX && c->drain != r->us.drains) {
-			free(c->buf);
-			c->buf = NULL;
-			rc = chunk_read(r, c);
+			chunk_drop(c);
+			rc = chunk_read(r, c, PIECE);
 			if (!rc)
-				chunk_next(r, c);
+				chunk_look(r, c);
 		}
 	}
 	return rc;
@@ -498,10 +561,10 @@ static int hand_in_order(struct note_reader *r)
 static int look_again(struct note_reader *r)
 {
 	struct ustack_state *us = &r->us;
-	uint32_t head[3];
 
 	for (size_t i = 0; i < us->n_open; i++) {
 		struct chunk *c = &us->open[i];
+		uint64_t first = USTACK_NOTES_HEAD;
 		int rc;
 
 		if (c->seq != UINT64_MAX)
@@ -510,19 +573,12 @@ static int look_again(struct note_reader *r)
 			chunk_done(c);
 			continue;
 		}
-		rc = reader_read_at(r, c->off, head, sizeof(head));
+		if (c->expect)
+			first = c->expect + c->expect / 2 + PIECE;
+		rc = chunk_read(r, c, first);
 		if (rc)
 			return rc;
-		if (head[2] == USTACK_NOTES_PAD && head[1] == c->end - c->off - USTACK_NOTES_HEAD)
-			continue;
-		rc = chunk_read(r, c);
-		if (rc)
-			return rc;
-		chunk_next(r, c);
-		if (c->seq == UINT64_MAX) {
-			free(c->buf);
-			c->buf = NULL;
-		}
+		chunk_look(r, c);
 	}
 	close_chunks(us, false);
 	r->work = 0; /* OPEN_MAX bounds it; whatever it took, something gets handed */
@@ -552,15 +608,22 @@ int unotes_drain(struct note_reader *r)
 	struct ustack_state *us = &r->us;
 	const uint64_t next_seq = us->next_seq, published = us->published, filesz = us->filesz;
 	struct first_page f;
-	int rc = reader_read_at(r, 0, &f, sizeof(f));
+	int rc;
 
-	if (rc)
-		return rc == -ENODATA ? 0 : rc;
-	take_counters(us, &f);
+	if (!us->looked) {
+		rc = reader_read_at(r, 0, &f, sizeof(f));
+		if (rc)
+			return rc == -ENODATA ? 0 : rc;
+		look_at_counters(us, &f);
+	}
+	us->looked = false;
+	us->published = us->now_published;
+	us->reused = us->now_reused;
+	us->lost = us->now_lost;
 	/* What was counted is below the number that is the next, and in the file's chunks:
 	 * these are asked for after that; and the file was made longer before it had them. */
 	rc = reader_read_at(r, 0, &f, sizeof(f));
-	if (!rc)
+	if (!rc && f.segment.p_filesz > r->size - USTACK_NOTES_FIRST)
 		rc = reader_look_at_size(r);
 	if (rc)
 		return rc == -ENODATA ? 0 : rc;
@@ -591,7 +654,10 @@ bool unotes_is_same(struct note_reader *r)
 	struct ustack_state *us = &r->us;
 	struct first_page f;
 
-	return r->size >= us->frontier && reader_read_at(r, 0, &f, sizeof(f)) == 0 && is_info(&f) &&
-	       f.info.pid == r->pid && f.info.opened == us->opened &&
-	       f.info.next_seq >= us->next_seq;
+	us->looked = r->size >= us->frontier && reader_read_at(r, 0, &f, sizeof(f)) == 0 && is_info(&f) &&
+		     f.info.pid == r->pid && f.info.opened == us->opened &&
+		     f.info.next_seq >= us->next_seq;
+	if (us->looked)
+		look_at_counters(us, &f);
+	return us->looked;
 }

@@ -387,6 +387,18 @@ static int read_code(struct note_reader *r, uint64_t off, struct note *n, const 
 	return reader_hand(r, n);
 }
 
+void unotes_soon(struct note_reader *r, const uint8_t *body, size_t len)
+{
+	struct code c = { .unwind_data = NULL };
+	struct note_str name;
+
+	if (split(&c, body, len) || c.r.function.ref)
+		return;
+	name = (struct note_str){ (const char *)c.texts.p, c.r.function.len };
+	if (take(&c.texts, name.len))
+		r->soon(r->sink->ctx, name, c.r.start + r->us.bias);
+}
+
 /* ---- the others -------------------------------------------------------------- */
 
 static int read_range(struct note_reader *r, struct note *n, uint32_t type, const uint8_t *body, size_t len)

@@ -118,4 +118,51 @@ TEST_F(ustack_reader_live, a_record_is_committed_while_it_is_copied)
 	EXPECT_TRUE(in.problems.empty());
 }
 
+/* No writer of ours changes what it has committed; what was there is read no further than it reached. */
+TEST_F(ustack_reader_live, a_record_grows_while_it_is_copied)
+{
+	f.info.chunk_size = 65536;
+	f.segment.p_filesz = USTACK_NOTES_CHUNKS - USTACK_NOTES_FIRST + f.info.chunk_size;
+	f.chunk(code(1, "first") + code(2, "second"), USTACK_NOTES_PAD);
+	counted(2);
+	memory_file m(f.bytes());
+	int reads = 0;
+	before_read = [&](off_t at, char *, size_t) {
+		if (at != static_cast<off_t>(USTACK_NOTES_CHUNKS) || ++reads != 2)
+			return;
+		f.chunks[0] = filled(code(1, string(50000, 'x')), USTACK_NOTES_PAD, f.info.chunk_size);
+		write_to(m);
+	};
+	reading in(m);
+	in.drain();
+	EXPECT_EQ(reads, 2) << "the chunk was not read as this test thinks";
+	EXPECT_TRUE(in.names().empty());
+	EXPECT_FALSE(in.problems.empty());
+}
+
+/* What is free in a chunk is not read, whatever the records behind each other take. */
+TEST_F(ustack_reader_live, records_of_all_sizes_come_one_by_one)
+{
+	f.info.chunk_size = 65536;
+	f.segment.p_filesz = USTACK_NOTES_CHUNKS - USTACK_NOTES_FIRST + f.info.chunk_size;
+	f.chunk("", USTACK_NOTES_PAD);
+	memory_file m(f.bytes());
+	reading in(m);
+	vector<string> names;
+	string notes;
+	size_t bytes = 0;
+	after_read = [&](off_t, char *, size_t n) { bytes += n; };
+	for (size_t size : { 1, 1100, 3, 5000, 8, 900, 20000, 2, 2000, 1, 1, 1 }) {
+		names.emplace_back(size, static_cast<char>('a' + names.size()));
+		notes += code(names.size(), names.back());
+		f.chunks[0] = filled(notes, USTACK_NOTES_PAD, f.info.chunk_size);
+		counted(names.size());
+		write_to(m);
+		in.drain();
+		EXPECT_EQ(in.names(), names);
+	}
+	EXPECT_LT(bytes, 4 * notes.size() + 12 * 4096);
+	EXPECT_TRUE(in.problems.empty());
+}
+
 } // namespace
