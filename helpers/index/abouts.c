@@ -102,16 +102,37 @@ static int intern(struct abouts *a, const struct abouts_entry *e, uint32_t *out)
 	return 0;
 }
 
+static bool equal(struct note_str a, struct note_str b)
+{
+	return a.len == b.len && (!a.len || a.s == b.s || !memcmp(a.s, b.s, a.len));
+}
+
+static bool same_about(const struct note_about *a, const struct note_about *b)
+{
+	return a->line == b->line && a->column == b->column && a->tier == b->tier &&
+	       a->beneath == b->beneath && !memcmp(a->kind, b->kind, sizeof(a->kind)) &&
+	       equal(a->file, b->file) && equal(a->map, b->map);
+}
+
 int abouts_about(struct abouts *a, struct strings *st, const struct note_about *about, uint32_t *out)
 {
+	/* Most notes are of the same file as the one before. */
+	const struct abouts_entry *last = a->last ? a->entries[a->last - 1] : NULL;
 	struct abouts_entry e;
-	int err;
+	int err = 0;
 
 	*out = 0;
 	if (!about)
 		return 0;
+	if (last && same_about(&last->view.about, about)) {
+		*out = a->last;
+		return 0;
+	}
 	memset(&e, 0, sizeof(e));
-	err = strings_intern(st, about->file, &e.key.about.file);
+	if (last && equal(last->view.about.file, about->file))
+		e.key.about.file = last->key.about.file;
+	else
+		err = strings_intern(st, about->file, &e.key.about.file);
 	if (!err)
 		err = strings_intern(st, about->map, &e.key.about.map);
 	if (err)
@@ -124,7 +145,15 @@ int abouts_about(struct abouts *a, struct strings *st, const struct note_about *
 	e.view.about = *about;
 	e.view.about.file = strings_get(st, e.key.about.file);
 	e.view.about.map = strings_get(st, e.key.about.map);
-	return intern(a, &e, out);
+	err = intern(a, &e, out);
+	if (!err)
+		a->last = *out;
+	return err;
+}
+
+uint32_t abouts_file(const struct abouts *a, uint32_t number)
+{
+	return number ? a->entries[number - 1]->key.about.file : 0;
 }
 
 int abouts_inlined(struct abouts *a, struct strings *st, const struct note_scope *scope,

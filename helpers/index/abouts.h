@@ -39,6 +39,7 @@ struct abouts {
 	uint32_t n, cap;
 	uint32_t *slots; /* numbers by hash; 0: free */
 	uint32_t n_slots;
+	uint32_t last; /* number of the about that was asked for last; 0: none */
 	uint64_t seed;
 };
 
@@ -48,6 +49,8 @@ void abouts_free(struct abouts *a);
 int abouts_about(struct abouts *a, struct strings *st, const struct note_about *about, uint32_t *out);
 int abouts_inlined(struct abouts *a, struct strings *st, const struct note_scope *scope,
 		   uint32_t caller, uint32_t *out);
+/* The ref of an about's file. */
+uint32_t abouts_file(const struct abouts *a, uint32_t number);
 /* What the number stands for; NULL for 0. Valid until abouts_free(). */
 const struct note_about *abouts_get(const struct abouts *a, uint32_t number);
 const struct index_inlined *abouts_get_inlined(const struct abouts *a, uint32_t number);

@@ -38,15 +38,16 @@ static int fill(struct index *ix, uint64_t start, uint64_t end, enum dirty was)
 {
 	struct span left, right;
 	struct spans_pos lpos, rpos;
-	bool l = spans_before(&ix->dirty, start, &left, &lpos) && left.end == start &&
-		 left.val == was && end - left.start <= SPAN_MAX;
-	bool r = spans_find(&ix->dirty, end, &right, &rpos) && right.start == end &&
-		 right.val == was && right.end - (l ? left.start : start) <= SPAN_MAX;
+	bool any = spans_find(&ix->dirty, start, &right, &rpos), l, r;
 
+	lpos = rpos;
+	l = any ? spans_back(&ix->dirty, &left, &lpos) : spans_before(&ix->dirty, start, &left, &lpos);
+	l = l && left.end == start && left.val == was && end - left.start <= SPAN_MAX;
+	r = any && right.start == end && right.val == was &&
+	    right.end - (l ? left.start : start) <= SPAN_MAX;
 	if (l && r) {
-		spans_erase(&ix->dirty, rpos);
-		spans_before(&ix->dirty, start, &left, &lpos);
 		spans_set(&ix->dirty, lpos, left.start, right.end);
+		spans_erase(&ix->dirty, rpos);
 	} else if (l) {
 		spans_set(&ix->dirty, lpos, left.start, end);
 	} else if (r) {

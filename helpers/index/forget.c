@@ -41,9 +41,10 @@ struct plan {
 	struct claim *claims; /* by start */
 	size_t n_claims, cap_claims;
 	uint32_t *number;    /* of a record from now on */
-	uint32_t n_records;
+	uint32_t n_records, n_notes;
 	uint64_t until;      /* the latest death of a piece that goes */
 	size_t pieces_go;
+	uint64_t covered, covered_end; /* is in ix->forgotten */
 
 	struct record_block **blocks;
 	struct strings strings;
@@ -154,12 +155,13 @@ static int claim_needs(struct plan *plan, struct index_need *needs, size_t n)
 /* Does anyone ask for it? If that would take long to tell, yes. */
 static bool is_claimed(const struct plan *plan, const struct piece *piece)
 {
-	bool exact = record_at(plan->ix, piece->rec & ~UNSURE)->exact;
 	size_t lo = 0, hi = plan->n_claims;
 	unsigned steps = 0;
+	bool exact;
 
-	if (plan->ix->uncut)
+	if (plan->ix->uncut || !hi)
 		return false;
+	exact = record_at(plan->ix, piece->rec & ~UNSURE)->exact;
 	while (lo < hi) { /* the first one that begins behind it */
 		size_t mid = lo + (hi - lo) / 2;
 
@@ -208,10 +210,15 @@ static bool look_at_piece(void *ctx, struct piece *piece)
 /* Was it known before plan->before that nothing of it lives any more? */
 static bool long_gone(const struct plan *plan, uint32_t r)
 {
-	const struct record_deaths *deaths = plan->ix->blocks[r >> RECORDS_SHIFT]->deaths;
-	uint32_t learned = deaths ? deaths->learned[r & (RECORDS_BLOCK - 1)] : 0;
+	const struct record_death *deaths = plan->ix->blocks[r >> RECORDS_SHIFT]->deaths;
+	uint32_t learned = deaths ? deaths[r & (RECORDS_BLOCK - 1)].learned : 0;
 
 	return (uint64_t)learned << LEARNED_SHIFT <= plan->before;
+}
+
+static bool record_stays(const struct plan *plan, uint32_t r)
+{
+	return record_at(plan->ix, r)->pieces || has_bit(plan->keep, r) || !long_gone(plan, r);
 }
 
 /* A note is moved as a whole, with what ended of it: while a record of it stays, all do. */
@@ -220,10 +227,11 @@ static void keep_whole_notes(struct plan *plan)
 	const struct index *ix = plan->ix;
 
 	for (uint32_t from = 0, to; from < ix->n_records; from = to) {
-		bool any = has_bit(plan->keep, from);
+		bool any = record_stays(plan, from);
 
 		for (to = from + 1; to < ix->n_records && !record_at(ix, to)->leads; to++)
-			any |= has_bit(plan->keep, to);
+			any = any || record_stays(plan, to);
+		plan->n_notes += any;
 		for (uint32_t r = from; any && r < to; r++) {
 			set_bit(plan->keep, r);
 			plan->number[r] = plan->n_records++;
@@ -244,10 +252,6 @@ static int choose(struct plan *plan, struct index_need *needs, size_t n_needs)
 	if (err)
 		return err;
 	past_filter(&ix->past, look_at_piece, plan);
-	for (uint32_t r = 0; r < ix->n_records; r++) {
-		if (record_at(ix, r)->pieces || !long_gone(plan, r))
-			set_bit(plan->keep, r);
-	}
 	keep_whole_notes(plan);
 	return 0;
 }
@@ -346,10 +350,8 @@ static struct record *copy_record(struct plan *plan, uint32_t r)
 	(*block)->rec[i] = from->rec[old];
 	(*block)->numbers[i] = record_number(plan->ix, r);
 	(*block)->rules[i] = from->rules[old];
-	if (from->deaths && from->rec[old].taken) {
-		(*block)->deaths->at[i] = from->deaths->at[old];
-		(*block)->deaths->learned[i] = from->deaths->learned[old];
-	}
+	if (from->deaths && from->rec[old].taken)
+		(*block)->deaths[i] = from->deaths[old];
 	return &(*block)->rec[i];
 }
 
@@ -405,6 +407,7 @@ static int write_anew(struct plan *plan)
 
 	strings_init(&plan->strings, ix->strings.seed);
 	plan->strings.max_blocks = ix->strings.max_blocks;
+	strings_reserve(&plan->strings, 2 * (size_t)plan->n_notes); /* more will come */
 	abouts_init(&plan->abouts, ix->abouts.seed);
 	plan->blocks = calloc(blocks_of(plan->n_records) + 1, sizeof(*plan->blocks));
 	if (!plan->blocks)
@@ -476,24 +479,34 @@ static int round_places(struct index *ix)
 	return 0;
 }
 
-static void remember_place(struct index *ix, const struct piece *piece)
+static void remember_place(struct plan *plan, const struct piece *piece)
 {
-	int err = cover_rounded(&ix->forgotten, piece->start, piece->end, ix->forgotten_shift);
+	struct index *ix = plan->ix;
+	struct spans_pos pos;
+	struct span s;
+	int err;
 
+	if (plan->covered <= piece->start && piece->end <= plan->covered_end)
+		return; /* as most are: lines of one function */
+	err = cover_rounded(&ix->forgotten, piece->start, piece->end, ix->forgotten_shift);
 	if (!err && ix->forgotten.count > PLACES_MAX)
 		err = round_places(ix);
 	if (err)
 		ix->forgotten_anywhere = true;
+	else if (spans_find(&ix->forgotten, piece->start, &s, &pos)) {
+		plan->covered = s.start;
+		plan->covered_end = s.end;
+	}
 }
 
 /* ---- all of it ---------------------------------------------------------------- */
 
 static bool filter_piece(void *ctx, struct piece *piece)
 {
-	const struct plan *plan = ctx;
+	struct plan *plan = ctx;
 
 	if (!stays(plan, piece)) {
-		remember_place(plan->ix, piece);
+		remember_place(plan, piece);
 		return false;
 	}
 	piece->rec = plan->number[piece->rec & ~UNSURE] | (piece->rec & UNSURE);

@@ -168,7 +168,8 @@ static int fresh_from_note(struct index *ix, const struct note *note, uint64_t b
 		.exact = note->time != 0,
 	};
 	uint64_t addr = note->addr, end = note->addr + note->size;
-	struct note_str file = { "", 0 }; /* the last line's: most have it in common */
+	struct note_str file = { "", 0 }; /* the last line's: most have it in common, */
+	uint32_t file_ref = 0;            /* with the function */
 	int err = strings_intern(&ix->strings, note->name, &r.name);
 
 	ix->n_fresh = 0;
@@ -179,6 +180,10 @@ static int fresh_from_note(struct index *ix, const struct note *note, uint64_t b
 		err = chains_of_note(ix, note);
 	if (!err)
 		err = fresh_next(ix, &r, addr, end);
+	if (!err && note->about) {
+		file = note->about->file;
+		file_ref = abouts_file(&ix->abouts, r.about);
+	}
 	for (size_t i = 0; !err && i < note->n_lines; i++) {
 		const struct note_line *l = &note->lines[i];
 
@@ -189,10 +194,11 @@ static int fresh_from_note(struct index *ix, const struct note *note, uint64_t b
 		r.line = l->line;
 		r.column = l->column;
 		r.inlined = l->scope && l->scope <= note->n_scopes ? ix->chains[l->scope - 1] : 0;
-		if (l->file.len != file.len || (file.len && memcmp(l->file.s, file.s, file.len))) {
+		if (l->file.len != file.len || (l->file.s != file.s && memcmp(l->file.s, file.s, file.len))) {
 			file = l->file;
-			err = strings_intern(&ix->strings, file, &r.file);
+			err = strings_intern(&ix->strings, file, &file_ref);
 		}
+		r.file = file_ref;
 		if (!err)
 			err = fresh_next(ix, &r, addr, end);
 	}
@@ -297,6 +303,21 @@ static int bury(struct index *ix, struct span s, struct spans_pos pos, uint64_t 
 	if (birth < time)
 		past_insert(&ix->past, &(struct piece){ start, end, birth, time, s.val });
 	return 0;
+}
+
+/* Record @r takes the place of all of living span @s at @pos, and no more. There is room
+ * for one more piece of the past. */
+static int take_over(struct index *ix, struct span s, struct spans_pos pos, uint32_t r)
+{
+	uint64_t birth = record_at(ix, s.val)->birth, time = record_at(ix, r)->birth;
+
+	record_taken(ix, s.val, time);
+	spans_change(&ix->alive, pos, r);
+	count_pieces(ix, s.val, -1);
+	count_pieces(ix, r, 1);
+	if (birth < time)
+		past_insert(&ix->past, &(struct piece){ s.start, s.end, birth, time, s.val });
+	return dirty_mark(ix, s.start, s.end, DIRTY_REUSED);
 }
 
 /* ---- late notes ------------------------------------------------------------- */
@@ -519,6 +540,9 @@ static int place(struct index *ix, uint32_t r)
 		if (s.end < to)
 			to = s.end;
 		birth = s.start > x ? INDEX_ALIVE : record_at(ix, s.val)->birth;
+		if (birth <= rec->birth && s.start == rec->start && s.end == end &&
+		    !past_reserve(&ix->past, 1))
+			return take_over(ix, s, pos, r);
 		if (birth <= rec->birth) {
 			err = bury(ix, s, pos, x, to, rec->birth);
 		} else {
@@ -684,6 +708,16 @@ static int move(struct index *ix, const struct note *note, uint64_t time)
 	err = end_old(ix, note->old_addr, end, time, from, to);
 	born = be_born(ix);
 	return err ? err : born;
+}
+
+void index_soon(const struct index *ix, struct note_str name, uint64_t addr)
+{
+	struct spans_pos pos;
+	struct span s;
+
+	strings_soon(&ix->strings, name);
+	if (spans_find(&ix->alive, addr, &s, &pos))
+		record_soon(ix, s.val);
 }
 
 static void earn(struct index *ix, size_t times)

@@ -72,6 +72,10 @@ void index_free(struct index *ix);
  */
 int index_add(struct index *ix, const struct note *note, uint64_t now);
 
+/* Before long a note of this name and address may come: fetch into the caches what that
+ * one needs, for they have been others' since the last one. */
+void index_soon(const struct index *ix, struct note_str name, uint64_t addr);
+
 /*
  * Restrict the index to [ranges) of executable memory, sorted, disjoint: pages
  * outside them are never reported by index_next_dirty. Code of a note that

@@ -39,11 +39,11 @@ _Static_assert(sizeof(struct record) == 48, "a million of them are held");
 #define RECORDS_MAX (1u << 24) /* of one process: 1.3 GB with its spans */
 #define NUMBER_MAX ((1ULL << USTACK_INSTANCE_RULE_SHIFT) - 1)
 
-/* When those of a block that did not stay whole ended. */
-struct record_deaths {
-	uint64_t at[RECORDS_BLOCK]; /* of the first part, as notes have it; 0: none yet */
+/* When one that did not stay whole ended. */
+struct __attribute__((packed)) record_death {
+	uint64_t at; /* of the first part, as notes have it; 0: none yet */
 	/* Of the last part: when that was read, in ticks; 0: some part lives, or none ever did. */
-	uint32_t learned[RECORDS_BLOCK];
+	uint32_t learned;
 };
 
 #define LEARNED_SHIFT 28 /* ns in a tick, so that 36 years have a number */
@@ -55,7 +55,7 @@ struct record_block {
 	uint64_t first_number;
 	uint64_t *numbers; /* ascending; NULL: one after the other */
 	uint16_t rules[RECORDS_BLOCK];
-	struct record_deaths *deaths; /* NULL: none is yet */
+	struct record_death *deaths; /* RECORDS_BLOCK of them; NULL: none is yet */
 	struct index_entry **views; /* entries handed out; NULL: none yet */
 	struct record rec[RECORDS_BLOCK];
 };
@@ -151,8 +151,10 @@ void record_taken(struct index *ix, uint32_t r, uint64_t time);
 void record_gone(struct index *ix, uint32_t r);
 /* Whose instance it is. */
 bool record_find(const struct index *ix, uint64_t instance, uint32_t *r);
-/* Where @blocks[@b]'s record @i keeps its death; NULL: no memory. */
-struct record_deaths *record_block_deaths(struct record_block *block);
+/* Where the block's records keep their deaths; NULL: no memory. */
+struct record_death *record_block_deaths(struct record_block *block);
+/* Begin to fetch what is kept of it, and of those behind it. */
+void record_soon(const struct index *ix, uint32_t r);
 void record_block_free(struct record_block *block);
 void records_free(struct index *ix);
 

@@ -253,7 +253,7 @@ void index_stats(const struct index *ix, struct index_stats *out)
 		struct index_entry **views = ix->blocks[b]->views;
 
 		if (ix->blocks[b]->deaths)
-			out->bytes += sizeof(*ix->blocks[b]->deaths);
+			out->bytes += RECORDS_BLOCK * sizeof(*ix->blocks[b]->deaths);
 		if (ix->blocks[b]->numbers)
 			out->bytes += RECORDS_BLOCK * sizeof(*ix->blocks[b]->numbers);
 		for (uint32_t i = 0; views && i < RECORDS_BLOCK; i++)

@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define CACHE_LINE 64
+
 static int add_block(struct index *ix)
 {
 	uint32_t n = (ix->n_records + RECORDS_BLOCK - 1) >> RECORDS_SHIFT;
@@ -93,18 +95,30 @@ bool record_find(const struct index *ix, uint64_t instance, uint32_t *r)
 	return lo < ix->n_records && record_instance(ix, lo) == instance;
 }
 
-struct record_deaths *record_block_deaths(struct record_block *block)
+struct record_death *record_block_deaths(struct record_block *block)
 {
 	if (!block->deaths)
-		block->deaths = calloc(1, sizeof(*block->deaths));
+		block->deaths = calloc(RECORDS_BLOCK, sizeof(*block->deaths));
 	return block->deaths;
+}
+
+void record_soon(const struct index *ix, uint32_t r)
+{
+	const struct record_block *block = ix->blocks[r >> RECORDS_SHIFT];
+	uint32_t i = r & (RECORDS_BLOCK - 1);
+
+	__builtin_prefetch(&block->rec[i], 1);
+	__builtin_prefetch((const char *)&block->rec[i] + CACHE_LINE, 1);
+	__builtin_prefetch((const char *)&block->rec[i] + 2 * CACHE_LINE, 1);
+	if (block->deaths)
+		__builtin_prefetch(&block->deaths[i], 1);
 }
 
 uint64_t record_death(const struct index *ix, uint32_t r)
 {
-	const struct record_deaths *deaths = ix->blocks[r >> RECORDS_SHIFT]->deaths;
+	const struct record_death *deaths = ix->blocks[r >> RECORDS_SHIFT]->deaths;
 	const struct record *rec = record_at(ix, r);
-	uint64_t death = deaths ? deaths->at[r & (RECORDS_BLOCK - 1)] : 0;
+	uint64_t death = deaths ? deaths[r & (RECORDS_BLOCK - 1)].at : 0;
 
 	if (!rec->taken)
 		return INDEX_ALIVE;
@@ -153,7 +167,7 @@ const struct index_entry *record_view(const struct index *ix, uint32_t r)
 void record_taken(struct index *ix, uint32_t r, uint64_t time)
 {
 	struct record_block *block = ix->blocks[r >> RECORDS_SHIFT];
-	struct record_deaths *deaths;
+	struct record_death *deaths;
 	struct index_entry *view;
 
 	if (time >= record_death(ix, r))
@@ -161,7 +175,7 @@ void record_taken(struct index *ix, uint32_t r, uint64_t time)
 	record_at(ix, r)->taken = 1;
 	deaths = record_block_deaths(block);
 	if (deaths)
-		deaths->at[r & (RECORDS_BLOCK - 1)] = time;
+		deaths[r & (RECORDS_BLOCK - 1)].at = time;
 	view = block->views ? block->views[r & (RECORDS_BLOCK - 1)] : NULL;
 	if (view)
 		view->death = record_death(ix, r);
@@ -169,10 +183,10 @@ void record_taken(struct index *ix, uint32_t r, uint64_t time)
 
 void record_gone(struct index *ix, uint32_t r)
 {
-	struct record_deaths *deaths = ix->blocks[r >> RECORDS_SHIFT]->deaths;
+	struct record_death *deaths = ix->blocks[r >> RECORDS_SHIFT]->deaths;
 
 	if (deaths)
-		deaths->learned[r & (RECORDS_BLOCK - 1)] = (uint32_t)(ix->now >> LEARNED_SHIFT) + 1;
+		deaths[r & (RECORDS_BLOCK - 1)].learned = (uint32_t)(ix->now >> LEARNED_SHIFT) + 1;
 }
 
 void record_block_free(struct record_block *block)

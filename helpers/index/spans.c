@@ -46,6 +46,7 @@ static void set(struct spans *sp, struct spans_pos pos, struct span s)
 	struct spans_chunk *c = sp->chunks[pos.chunk];
 
 	c->cell[pos.i] = (struct cell){ s.start, (uint32_t)(s.end - s.start), s.val };
+	sp->near = pos;
 	sp->first[pos.chunk] = c->cell[0].start;
 }
 
@@ -117,13 +118,16 @@ static void remove_chunk(struct spans *sp, size_t at)
 	memmove(sp->first + at, sp->first + at + 1, (sp->n - at) * sizeof(*sp->first));
 }
 
-/* The number of spans that start at or before @addr: chunk and rank in it. */
-static struct spans_pos rank(const struct spans *sp, uint64_t addr)
+/* The chunk behind the last one that starts at or before @addr. */
+static size_t chunk_behind(const struct spans *sp, uint64_t addr)
 {
-	size_t lo = 0, hi = sp->n;
-	const struct spans_chunk *c;
-	uint32_t a = 0, b;
+	size_t lo = 0, hi = sp->n, near = sp->near.chunk;
 
+	if (near < hi && sp->first[near] <= addr) {
+		lo = near + 1;
+		if (lo < hi && sp->first[lo] > addr)
+			return lo;
+	}
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
 
@@ -132,10 +136,27 @@ static struct spans_pos rank(const struct spans *sp, uint64_t addr)
 		else
 			hi = mid;
 	}
-	if (!lo)
+	return lo;
+}
+
+/* The number of spans that start at or before @addr: chunk and rank in it. */
+static struct spans_pos rank(const struct spans *sp, uint64_t addr)
+{
+	size_t behind = chunk_behind(sp, addr);
+	const struct spans_chunk *c;
+	uint32_t a = 0, b;
+
+	if (!behind)
 		return (struct spans_pos){ 0, 0 };
-	c = sp->chunks[lo - 1];
+	c = sp->chunks[behind - 1];
 	b = c->n;
+	if (behind - 1 == sp->near.chunk && sp->near.i < b && c->cell[sp->near.i].start <= addr) {
+		a = sp->near.i + 1;
+		/* The same place, or the next. */
+		a += a < b && c->cell[a].start <= addr;
+		if (a == b || c->cell[a].start > addr)
+			return (struct spans_pos){ behind - 1, a };
+	}
 	while (a < b) {
 		uint32_t mid = (a + b) / 2;
 
@@ -144,7 +165,7 @@ static struct spans_pos rank(const struct spans *sp, uint64_t addr)
 		else
 			b = mid;
 	}
-	return (struct spans_pos){ lo - 1, a };
+	return (struct spans_pos){ behind - 1, a };
 }
 
 int spans_put(struct spans *sp, struct span s)
@@ -189,20 +210,13 @@ bool spans_before(const struct spans *sp, uint64_t addr, struct span *out, struc
 	struct spans_pos p = rank(sp, addr);
 
 	/* The last one that starts at or before addr may reach beyond it. */
-	for (;;) {
-		if (!p.i) {
-			if (!p.chunk)
-				return false;
-			p.chunk--;
-			p.i = sp->chunks[p.chunk]->n;
-		}
-		p.i--;
-		*out = get(sp, p);
+	while (spans_back(sp, out, &p)) {
 		if (out->end <= addr) {
 			*pos = p;
 			return true;
 		}
 	}
+	return false;
 }
 
 bool spans_find(const struct spans *sp, uint64_t addr, struct span *out, struct spans_pos *pos)
@@ -235,6 +249,25 @@ bool spans_step(const struct spans *sp, struct span *out, struct spans_pos *pos)
 	return true;
 }
 
+bool spans_back(const struct spans *sp, struct span *out, struct spans_pos *pos)
+{
+	if (!pos->i) {
+		if (!pos->chunk)
+			return false;
+		pos->chunk--;
+		pos->i = sp->chunks[pos->chunk]->n;
+	}
+	pos->i--;
+	*out = get(sp, *pos);
+	return true;
+}
+
+void spans_change(struct spans *sp, struct spans_pos pos, uint32_t val)
+{
+	sp->chunks[pos.chunk]->cell[pos.i].val = val;
+	sp->near = pos;
+}
+
 void spans_set(struct spans *sp, struct spans_pos pos, uint64_t start, uint64_t end)
 {
 	set(sp, pos, (struct span){ start, end, sp->chunks[pos.chunk]->cell[pos.i].val });
@@ -247,6 +280,7 @@ void spans_erase(struct spans *sp, struct spans_pos pos)
 	move(c, pos.i, c, pos.i + 1, c->n - pos.i - 1);
 	c->n--;
 	sp->count--;
+	sp->near = (struct spans_pos){ pos.chunk, pos.i ? pos.i - 1 : 0 };
 	if (!c->n) {
 		remove_chunk(sp, pos.chunk);
 		return;

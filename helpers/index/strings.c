@@ -43,17 +43,26 @@ static uint64_t mix(uint64_t a, uint64_t b)
 	return (uint64_t)m ^ (uint64_t)(m >> 64);
 }
 
+/* Names differ in a few digits, as a rule: of these alone one multiplication makes rows of
+ * neighbours, so there is always another one behind it. */
 static uint64_t hash(const struct strings *st, const char *s, size_t len)
 {
-	uint64_t h = mix(st->seed, len), w;
+	uint64_t h = mix(st->seed, len), w = 0;
+	size_t left = len;
 
-	for (; len >= 8; s += 8, len -= 8) {
+	for (; left > 8; s += 8, left -= 8) {
 		memcpy(&w, s, 8);
 		h = mix(h ^ w, st->seed);
 	}
-	w = 0;
-	memcpy(&w, s, len);
-	return mix(h ^ w, st->seed ^ 0xd6e8feb86659fd93ULL);
+	/* The last 8 bytes, some of which may have been taken already. */
+	if (len >= 8)
+		memcpy(&w, s + left - 8, 8);
+	else
+		for (size_t i = 0; i < len; i++)
+			w = w << 8 | (unsigned char)s[i];
+	h = mix(h ^ w, st->seed ^ 0xd6e8feb86659fd93ULL);
+	h = (h ^ h >> 32) * 0x9e3779b97f4a7c15ULL;
+	return h ^ h >> 29;
 }
 
 static const char *at(const struct strings *st, uint32_t ref)
@@ -87,38 +96,38 @@ static size_t home(const struct strings *st, uint64_t h)
 	return (size_t)((unsigned __int128)h * st->n_slots >> 64);
 }
 
-/* The low bits: home() uses the high ones. */
+/* The low bits: home() uses the high ones. 0 is that of a free slot. */
 static uint8_t tag_of(uint64_t h)
 {
-	return (uint8_t)h;
+	return (uint8_t)h ? (uint8_t)h : 1;
 }
 
-/* The slot that has the string, or the free one for it, whose tag is set then. */
-static uint32_t *slot_of(const struct strings *st, struct note_str s)
+/*
+ * Is the string of hash @h there, and in which slot; else the free one for it. Most that are
+ * asked for are new: that shows in the tags, of which a cache line has 64.
+ */
+static bool find_slot(const struct strings *st, struct note_str s, uint64_t h, size_t *slot)
 {
-	uint64_t h = hash(st, s.s, s.len);
 	size_t i = home(st, h);
 
-	for (;; i = i + 1 < st->n_slots ? i + 1 : 0) {
+	for (; st->tags[i]; i = i + 1 < st->n_slots ? i + 1 : 0) {
 		struct note_str other;
 
-		if (!st->slots[i]) {
-			st->tags[i] = tag_of(h);
-			return &st->slots[i];
-		}
 		if (st->tags[i] != tag_of(h))
 			continue;
 		other = strings_get(st, st->slots[i]);
 		if (other.len == s.len && !memcmp(other.s, s.s, s.len))
-			return &st->slots[i];
+			break;
 	}
+	*slot = i;
+	return st->tags[i];
 }
 
-static int grow_slots(struct strings *st)
+/* Have @n of them. */
+static int set_slots(struct strings *st, size_t n)
 {
-	size_t n = st->n_slots ? st->n_slots + st->n_slots / 2 : 64;
-	uint32_t *slots = calloc(n, sizeof(*slots));
-	uint8_t *tags = malloc(n);
+	uint32_t *slots = malloc(n * sizeof(*slots));
+	uint8_t *tags = calloc(n, sizeof(*tags));
 	size_t left = st->n_strings;
 
 	if (!slots || !tags) {
@@ -145,7 +154,7 @@ static int grow_slots(struct strings *st)
 				break;
 			h = hash(st, s.s, s.len);
 			i = home(st, h);
-			while (slots[i])
+			while (tags[i])
 				i = i + 1 < n ? i + 1 : 0;
 			slots[i] = ref;
 			tags[i] = tag_of(h);
@@ -154,6 +163,13 @@ static int grow_slots(struct strings *st)
 		}
 	}
 	return 0;
+}
+
+void strings_reserve(struct strings *st, size_t n)
+{
+	n = n * 3 / 2 + 64;
+	if (n > st->n_slots)
+		set_slots(st, n);
 }
 
 static int add_block(struct strings *st)
@@ -179,10 +195,44 @@ static int add_block(struct strings *st)
 	return 0;
 }
 
+/* The string to the arena. */
+static int append(struct strings *st, struct note_str s, uint32_t *ref)
+{
+	uint32_t len = (uint32_t)s.len, need = head(len) + len;
+	char *p;
+	int err;
+
+	if (!st->n_blocks || st->used + need > BLOCK_SIZE) {
+		err = add_block(st);
+		if (err)
+			return err;
+	}
+	*ref = (uint32_t)((st->n_blocks - 1) << BLOCK_SHIFT) | st->used;
+	p = (char *)at(st, *ref);
+	*p = (char)(len < LONG ? len : LONG);
+	if (len >= LONG)
+		memcpy(p + 1, &len, sizeof(len));
+	memcpy(p + head(len), s.s, len);
+	st->used += need;
+	st->n_strings++;
+	return 0;
+}
+
+void strings_soon(const struct strings *st, struct note_str s)
+{
+	uint64_t h;
+
+	if (!st->n_slots)
+		return;
+	h = hash(st, s.s, s.len);
+	__builtin_prefetch(&st->tags[home(st, h)], 1);
+	__builtin_prefetch(&st->slots[home(st, h)], 1);
+}
+
 int strings_intern(struct strings *st, struct note_str s, uint32_t *ref)
 {
-	uint32_t len = (uint32_t)s.len, need = head(len) + len, *slot;
-	char *p;
+	uint64_t h;
+	size_t i;
 	int err;
 
 	*ref = 0;
@@ -191,27 +241,20 @@ int strings_intern(struct strings *st, struct note_str s, uint32_t *ref)
 	if (s.len > STRINGS_MAX_LEN)
 		return -E2BIG;
 	if (st->n_strings * 4 >= st->n_slots * 3) {
-		err = grow_slots(st);
+		err = set_slots(st, st->n_slots ? st->n_slots + st->n_slots / 2 : 64);
 		if (err)
 			return err;
 	}
-	slot = slot_of(st, s);
-	if (!*slot) {
-		if (!st->n_blocks || st->used + need > BLOCK_SIZE) {
-			err = add_block(st);
-			if (err)
-				return err;
-		}
-		*slot = (uint32_t)((st->n_blocks - 1) << BLOCK_SHIFT) | st->used;
-		p = (char *)at(st, *slot);
-		*p = (char)(len < LONG ? len : LONG);
-		if (len >= LONG)
-			memcpy(p + 1, &len, sizeof(len));
-		memcpy(p + head(len), s.s, len);
-		st->used += need;
-		st->n_strings++;
+	h = hash(st, s.s, s.len);
+	if (find_slot(st, s, h, &i)) {
+		*ref = st->slots[i];
+		return 0;
 	}
-	*ref = *slot;
+	err = append(st, s, ref);
+	if (err)
+		return err;
+	st->slots[i] = *ref;
+	st->tags[i] = tag_of(h);
 	return 0;
 }
 

@@ -17,16 +17,21 @@ struct strings {
 	size_t n_blocks, cap_blocks;
 	size_t max_blocks; /* of 1 MiB: what all names of a process may take */
 	uint32_t used;   /* bytes of the last block */
-	uint32_t *slots; /* refs by hash, 0: free */
-	uint8_t *tags;   /* a byte of each slot's hash: what differs in it need not be looked at */
+	uint32_t *slots; /* refs by hash */
+	uint8_t *tags;   /* a byte of each slot's hash: what differs in it need not be looked
+			  * at; 0: the slot is free */
 	size_t n_slots, n_strings;
 	uint64_t seed;   /* hash key: a producer cannot aim at one chain */
 };
 
 void strings_init(struct strings *st, uint64_t seed);
 void strings_free(struct strings *st);
+/* So many will come; it goes without, too. */
+void strings_reserve(struct strings *st, size_t n);
 /* The ref of @s, new or known. 0; -ENOMEM; -E2BIG: too long or arena full. */
 int strings_intern(struct strings *st, struct note_str s, uint32_t *ref);
+/* It will be asked for: begin to fetch what is looked at then. */
+void strings_soon(const struct strings *st, struct note_str s);
 struct note_str strings_get(const struct strings *st, uint32_t ref);
 uint64_t strings_bytes(const struct strings *st);
 
