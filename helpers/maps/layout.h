@@ -70,7 +70,7 @@ struct ustack_known {
 	__u64 published;
 	__u64 counters;  /* address, in the process, of its counters; 0: it has none */
 	struct ustack_counters seen;
-	__u64 told;      /* by a probe: user space knows that the process has gone on */
+	__u64 told;      /* user space knows that the process has gone on, or will look soon */
 	/*
 	 * For notes with times but no counters (jitdump), while code is being replaced: a
 	 * hit may be of code that was replaced and not yet read of. Then addresses are

@@ -54,6 +54,10 @@ int maps_stage(struct maps *m, uint64_t space, uint64_t page, const uint64_t *en
  * maps_commit(), after the pages. -ENOMEM.
  */
 int maps_set_counters(struct maps *m, uint64_t space, uint64_t address, struct ustack_counters seen);
+/* The counters will be looked at before long, and probes need not tell that they have
+ * moved (USTACK_EVENT_LATE): else the first one that finds it does, after each
+ * maps_commit(). Takes effect with the next one. -ENOMEM. */
+int maps_set_told(struct maps *m, uint64_t space, bool told);
 /* From the next maps_commit() on, each commit that changes something begins an epoch
  * (layout.h); false: none does. -ENOMEM. */
 int maps_set_churning(struct maps *m, uint64_t space, bool churning);

@@ -385,6 +385,17 @@ int maps_set_counters(struct maps *m, uint64_t space, uint64_t address, struct u
 	return 0;
 }
 
+int maps_set_told(struct maps *m, uint64_t space, bool told)
+{
+	struct space *s = space_get(m, space);
+
+	if (!s)
+		return -ENOMEM;
+	s->moved |= s->known.told != told;
+	s->known.told = told;
+	return 0;
+}
+
 int maps_set_churning(struct maps *m, uint64_t space, bool churning)
 {
 	struct space *s = space_get(m, space);
@@ -412,7 +423,7 @@ int maps_commit(struct maps *m, uint64_t space, bool reused)
 	if (reused || !s->known.reused)
 		s->known.reused = m->generation;
 	s->known.epoch = s->churning ? s->known.published : 0;
-	/* `told` is 0 here: a probe may tell again. */
+	/* Unless `told` is set here, a probe may tell again. */
 	known_err = bpf_map_update_elem(m->fd[USTACK_MAP_SPACES], &s->id, &s->known, BPF_ANY);
 	if (known_err) /* better none, and nothing looked up, than old ones */
 		bpf_map_delete_elem(m->fd[USTACK_MAP_SPACES], &s->id);

@@ -36,7 +36,8 @@
 #include "processes/follow_internal.h"
 #include "processes/times.h"
 
-#define POLL_NS (4ull * 1000 * 1000)
+/* As seldom as names may wait: each time costs as much as a dozen notes. */
+#define POLL_NS (8ull * 1000 * 1000)
 #define POLL_MOST_NS (256ull * 1000 * 1000)
 #define NEVER FOLLOW_NEVER
 #define ROUND_EVENTS 1024
@@ -82,6 +83,7 @@ static void plan_poll(struct space *s, uint64_t now, bool moved)
 	else if (s->poll_wait <= POLL_MOST_NS)
 		s->poll_wait *= 2;
 	s->next_poll = s->counts && s->poll_wait <= POLL_MOST_NS ? now + s->poll_wait : NEVER;
+	s->polled = s->next_poll != NEVER && s->poll_wait == POLL_NS;
 }
 
 /* Read a round's share of its notes, without publishing it; true: there is more. */
@@ -410,7 +412,8 @@ static int on_event(void *ctx, const struct ustack_event *e)
 			maps_forget_proc(f->opts.maps, e->tgid, e->space);
 	} else if (e->type == USTACK_EVENT_LATE) {
 		s = follow_find(f, e->space);
-		if (s && !s->ended)
+		/* However often probes fire: while its counters move they are looked at anyway. */
+		if (s && !s->ended && !s->polled)
 			read_notes(f, s);
 	} else if (e->type == USTACK_EVENT_UNWIND) {
 		s = follow_find(f, e->space);
@@ -479,7 +482,7 @@ static int until_next(struct follow *f)
 	}
 	if (next == NEVER)
 		return -1;
-	return next > now ? (int)((next - now) / 1000000) + 1 : 1;
+	return next > now ? (int)((next - now + 999999) / 1000000) : 1;
 }
 
 /* A process ended: as a rule the probes' events have told already. */

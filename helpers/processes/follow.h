@@ -64,6 +64,7 @@ struct space {
 	uint32_t no_room;   /* pages that found no room in the maps */
 	uint64_t next_poll; /* CLOCK_MONOTONIC ns: when to look at its counters; NEVER */
 	uint64_t poll_wait;
+	bool polled;        /* they move: probes need not tell */
 	uint64_t next_refresh; /* CLOCK_MONOTONIC ns: not before, for notes outside */
 	uint64_t not_after; /* CLOCK_MONOTONIC ns, 0: none: a newer file is another life's */
 	bool outside;       /* a note lay outside the mappings known */

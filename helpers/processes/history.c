@@ -28,7 +28,7 @@
 #define SECOND_NS (1000ull * 1000 * 1000)
 #define GRACE_NS (2 * SECOND_NS)
 #define SLACK_NS SECOND_NS
-#define WORTH (1u << 16) /* instances */
+#define WORTH (1u << 17) /* instances: some 20 MB */
 #define ENDED_NS (10 * SECOND_NS)
 #define WAIT_MOST_NS (320 * SECOND_NS)
 #define NEEDS_MERGE (1u << 16)

@@ -54,6 +54,7 @@ static bool publish_counters(struct follow *f, struct space *s)
 	if (!address)
 		s->counts_since = 0;
 	maps_set_counters(f->opts.maps, s->id, address, seen);
+	maps_set_told(f->opts.maps, s->id, s->polled);
 	return true;
 }
 

@@ -133,6 +133,13 @@ static int take_note(void *ctx, const struct note *note)
 	return 0;
 }
 
+static void take_soon(void *ctx, struct note_str name, uint64_t addr)
+{
+	const struct drain *d = ctx;
+
+	index_soon(d->s->index, name, addr);
+}
+
 static void take_problem(void *ctx, enum note_problem p, uint64_t offset, const char *what)
 {
 	struct drain *d = ctx;
@@ -449,6 +456,7 @@ static struct source *attach(struct follow *f, struct space *s, int fd, const ch
 		stop_reading(f, so);
 		return so; /* kept, so that it is refused once */
 	}
+	note_reader_foretell(so->reader, take_soon);
 	s->notes = SPACE_NOTES_FOUND;
 	set_path(s, path);
 	follow_tell(f, 0, "%s[%d]: reading notes from %s", follow_who(s), s->pid, path);

@@ -142,6 +142,21 @@ TEST_F(CaptureLate, TheFollowerIsToldOnce)
 	EXPECT_TRUE(was_told(USTACK_EVENT_LATE, s));
 }
 
+/* While user space looks at the counters by itself, probes wake nobody. */
+TEST_F(CaptureLate, NobodyIsToldWhoLooksAnyway)
+{
+	begin();
+	ASSERT_EQ(0, maps_set_told(m.get(), s, true));
+	follow(false);
+	counters->published++;
+	EXPECT_TRUE(take().head.flags & USTACK_F_LATE);
+	EXPECT_FALSE(was_told(USTACK_EVENT_LATE, s));
+	ASSERT_EQ(0, maps_set_told(m.get(), s, false));
+	ASSERT_EQ(0, maps_commit(m.get(), s, false));
+	take();
+	EXPECT_TRUE(was_told(USTACK_EVENT_LATE, s));
+}
+
 /* A page that isn't there says nothing: as if all had gone on. */
 TEST_F(CaptureLate, CountersThatCannotBeReadMakeAStackLate)
 {

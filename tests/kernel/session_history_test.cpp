@@ -15,7 +15,7 @@ using notes_builder::jitdump;
 namespace {
 
 constexpr uint64_t kSec = 1000 * kMs;
-constexpr uint64_t kMany = 70000; /* more than is left alone */
+constexpr uint64_t kMany = 140000; /* more than is left alone */
 
 struct SessionHistory : SessionTest {
 	bool known(uint64_t id)
