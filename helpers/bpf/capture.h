@@ -19,12 +19,17 @@
 #ifndef USTACK_BPF_CAPTURE_H
 #define USTACK_BPF_CAPTURE_H
 
+#ifdef USTACK_BCC
+#define USTACK_NO_CALLBACKS
+#endif
+
 #ifndef USTACK_BCC
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #endif
 
 #include "maps/layout.h"
+#include "maps/spans.h"
 
 #define USTACK_MAP_VAR_PROCS ustack_procs
 #define USTACK_MAP_VAR_SPACES ustack_spaces

@@ -100,11 +100,6 @@ struct {
 	__uint(pinning, USTACK_PINNING);
 } ustack_events SEC(".maps");
 
-/* All words are one value, so that an index, masked, is always one of them. */
-struct ustack_words {
-	__u32 word[USTACK_DEFAULT_WORDS];
-};
-
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);

@@ -12,25 +12,7 @@
 /* @x, of which LLVM knows nothing from here on. */
 #define HIDE(x) asm volatile("" : "+r"(x))
 
-/* What lies in slot->spill. */
-enum {
-	USTACK_SPILL_DEPTH,
-	USTACK_SPILL_SPACE,
-	USTACK_SPILL_REUSED,
-	USTACK_SPILL_PUBLISHED,
-	USTACK_SPILL_MISSES,
-	USTACK_SPILL_RUN,
-	USTACK_SPILL_LOOK,
-	USTACK_SPILL_LIMIT, /* the walk's: frames wanted, the next frame, the piece of stack */
-	USTACK_SPILL_FRAME,
-	USTACK_SPILL_BASE,
-	USTACK_SPILL_LAST,
-	USTACK_SPILL_TRAMPOLINE,
-	USTACK_SPILL_CALLER, /* at an entry, of the function that is being entered; 0: not known */
-	USTACK_SPILL_MAX,
-};
-_Static_assert(USTACK_SPILL_MAX <= sizeof(((struct ustack_slot *)0)->spill) / sizeof(__u64),
-	       "room for all");
+#define USTACK_DIGEST_MULTIPLIER 0x9E3779B97F4A7C15ULL
 
 /*
  * Choices without branches: a bit, 0 or 1, to multiply with. (A mask would do

@@ -1,187 +1,329 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
- * The walk: from the registers with which the thread left user mode, along the
- * frame pointers, to the addresses of its frames.
+ * The walk: from the registers with which the thread left user mode to the tokens of
+ * its frames, one bpf_loop() callback for each. The callback
  *
- * bpf_get_stack() does the same, with a guarded copy out of user memory for each
- * frame. Here the stack is copied in pieces of 4 KiB, and the frames are followed
- * within the copy: a tenth of the cost. What it finds is what the kernel finds,
- * and
+ *   1. looks its frame up: is there an instance (runs.h)? If not, by which rule is code
+ *      there unwound (rules.h)? The memo knows, of all addresses but new ones. An address
+ *      at which nothing can run is no frame, and is not told: a walk that lost its
+ *      way must not invent;
+ *   2. makes the step to the caller (step.h);
+ *   3. puts the frame's token into the stack, and into its digest.
  *
- *   - the caller of a function at whose entry a uprobe is: its return address is
- *     where the stack pointer points, the frame pointer still the caller's. (The
- *     kernel sees that since 6.12, where the first instruction is `push %rbp` or
- *     endbr64; here the probe says that it is at the entry.)
- *   - the walk ends at a return address of 0, and at a frame pointer that is none: not
- *     aligned, in the first page (nothing is ever mapped there), or its own frame's;
- *   - as many frames as are asked for, whatever kernel.perf_event_max_stack is.
+ * An instance brings its rule with it (layout.h): what its note says. All other code has
+ * the rule that the process's list of code says. A process that has no list (it was just
+ * seen for the first time) is walked by frame pointers alone, which its stacks say.
  *
- * Registers: bpf_task_pt_regs() of the current task. On x86-64 every way out of
- * user mode (interrupts, NMIs, int3, system calls) leaves them there, so they are
- * the probe's own context in a uprobe and in a sample of user code, and the last
- * ones of user mode in a probe in the kernel.
+ * Uretprobes replace return addresses by the address of a trampoline, which begins a page;
+ * the task has a list of what they replaced, and where that lay on the stack.
  *
- * What this walk does not know is left to the kernel's: threads without user
- * registers (kernel threads; those of io_uring have no address), 32-bit
- * programs, a stack that can't be read where the stack pointer is (past exit; not in
- * memory), uretprobes (a return address that is the uprobes' trampoline; newer
- * kernels put in the one that it replaced).
+ * All state lies in the slot, a map's value, so that the verifier knows nothing of it from
+ * one frame to the next, and looks at one for all. Registers: bpf_task_pt_regs() of the
+ * current task. On x86-64 every way out of user mode (interrupts, NMIs, int3, system calls)
+ * leaves them there, so they are the probe's own context in a uprobe and in a sample of
+ * user code, and the last ones of user mode in a probe in the kernel.
  *
- * Two loops: over pieces, and over the frames in one. The frames' is straight code
- * (capture.bpf.c says why); what is known from one round to the next lies in the
- * slot's memory. The pieces' is bpf_loop()'s, so that the verifier looks at one for all;
- * bcc, which has no callbacks, looks at each, and at 16 at most: the kernel's is the walk
- * of stacks with more.
+ * What this walk does not know is left to the kernel's: threads without user registers
+ * (kernel threads; those of io_uring have no address), 32-bit programs, a stack
+ * that can't be read where the stack pointer is (past exit; not in memory). Its frames
+ * are looked up by a callback of their own.
  */
 #ifndef USTACK_BPF_WALK_H
 #define USTACK_BPF_WALK_H
 
-#include "bpf/regs.h"
-#include "bpf/straight.h"
+#include "bpf/runs.h"
+#include "bpf/spaces.h"
+#include "bpf/step.h"
 
-#ifdef USTACK_BCC
-#define USTACK_NO_CALLBACKS
-#endif
-
-#define USTACK_FRAME 16     /* the caller's frame pointer, the return address */
-
-/*
- * Copy the stack from @base to the end of its page, or of the next one if a frame at @base
- * lies in both: whether a page is there is asked once, for to be told that it
- * is not costs more than copying it. False if it isn't, or @base is no frame's address.
- */
-static __always_inline int ustack_piece_read(struct ustack_slot *slot, __u64 base)
-{
-	__u64 size = USTACK_PAGE_SIZE - ((base + USTACK_FRAME - 1) & (USTACK_PAGE_SIZE - 1)) +
-		     USTACK_FRAME - 1;
-
-	__u64 good = ustack_bit_nonzero(base >> USTACK_PAGE_SHIFT) & ~ustack_bit_nonzero(base & 7);
-
-	AGAIN(slot->spill[USTACK_SPILL_BASE]) = base;
-	AGAIN(slot->spill[USTACK_SPILL_LAST]) = size - USTACK_FRAME;
-#ifndef USTACK_NO_CALLBACKS
-	/* A read that fails sets all of it to 0 first: not even tried. (Where each piece is
-	 * looked at, the verifier has no room for another branch.) */
-	if (!good)
-		return 0;
-#endif
-	return !bpf_probe_read_user(slot->piece, size, (void *)(base | (good ^ 1) << 63));
-}
-
-/*
- * Is @ret the uprobes' trampoline? That begins a page. (So do one in some thousand
- * real return addresses, whose stacks cost more, and are right too.)
- */
-static __always_inline void ustack_note_trampoline(struct ustack_slot *slot, __u64 ret)
-{
-	__u64 begins = ustack_bit_nonzero(ret) & ~ustack_bit_nonzero(ret & (USTACK_PAGE_SIZE - 1));
-
-	AGAIN(slot->spill[USTACK_SPILL_TRAMPOLINE]) |= begins;
-}
-
-/* One frame, at @frame in the piece; @depth are before it. Leaves the next one's address, 0
- * if there is none. */
-static __always_inline void ustack_frame_walk(struct ustack_slot *slot, __u64 frame, __u64 depth)
-{
-	__u64 at = frame - AGAIN(slot->spill[USTACK_SPILL_BASE]), next, ret, more;
-
-	HIDE(at);
-	at &= USTACK_PIECE - 1;
-	next = AGAIN(*(__u64 *)(slot->piece + at));
-	ret = AGAIN(*(__u64 *)(slot->piece + at + 8));
-	more = ustack_bit_nonzero(ret);
-	ustack_note_trampoline(slot, ret);
-	AGAIN(slot->stack.token[depth & 127]) = ret;
-	AGAIN(slot->spill[USTACK_SPILL_DEPTH]) = depth + more;
-	AGAIN(slot->spill[USTACK_SPILL_FRAME]) = next * more * ustack_bit_nonzero(next ^ frame);
-}
-
-/* The frames of one piece, or as many as the verifier may be troubled with. */
-#define USTACK_PIECE_FRAMES 64
-
-static __always_inline void ustack_piece_walk(struct ustack_slot *slot)
-{
-#pragma clang loop unroll(disable)
-	for (__u32 i = 0; i < USTACK_PIECE_FRAMES; i++) {
-		__u64 frame = AGAIN(slot->spill[USTACK_SPILL_FRAME]);
-		__u64 depth = AGAIN(slot->spill[USTACK_SPILL_DEPTH]);
-
-		if (frame - AGAIN(slot->spill[USTACK_SPILL_BASE]) > AGAIN(slot->spill[USTACK_SPILL_LAST]) ||
-		    depth >= AGAIN(slot->spill[USTACK_SPILL_LIMIT]))
-			break;
-		ustack_frame_walk(slot, frame, depth);
-	}
-}
-
-/* This piece, then the next one into its place. False: there is none, or no need. */
-static __always_inline int ustack_piece_next(struct ustack_slot *slot)
-{
-	__u64 frame;
-
-	ustack_piece_walk(slot);
-	frame = AGAIN(slot->spill[USTACK_SPILL_FRAME]);
-	if (!frame || AGAIN(slot->spill[USTACK_SPILL_DEPTH]) >= AGAIN(slot->spill[USTACK_SPILL_LIMIT]))
-		return 0;
-	return ustack_piece_read(slot, frame);
-}
-
-/* All frames. False: there are more pieces than can be looked at. */
-#ifndef USTACK_NO_CALLBACKS
+/* What the callbacks are given. */
 struct ustack_walking {
 	struct ustack_slot *slot;
+	struct ustack_words *words;
 };
 
-static long ustack_walk_piece(__u32 i, struct ustack_walking *walking)
-{
-	(void)i;
-	return !ustack_piece_next(walking->slot);
-}
-
-static __always_inline int ustack_walk_pieces(struct ustack_slot *slot)
-{
-	struct ustack_walking walking = { slot };
-
-	bpf_loop(USTACK_CLASS128, ustack_walk_piece, &walking, 0);
-	return 1;
-}
-#else
-static __always_inline int ustack_walk_pieces(struct ustack_slot *slot)
-{
-#pragma clang loop unroll(disable)
-	for (__u32 i = 0; i < 16; i++)
-		if (!ustack_piece_next(slot))
-			return 1;
-	return 0;
-}
-#endif
+/* ---- what is known of an address ------------------------------------------------- */
 
 /*
- * Walk, @limit frames at most, into slot->stack.token and SPILL_DEPTH. False if this
- * stack is for the kernel's walk; then nothing is left.
+ * The memo's entry for @at, with the token that is right now: an instance, or 0. A token
+ * stays true until the space's `reused` moves, that there is none only until `published` does.
  */
-static __always_inline int ustack_walk(struct ustack_slot *slot, __u64 limit, __u64 flags)
+static __always_inline struct ustack_memo *ustack_memo_token(struct ustack_slot *slot, __u64 at)
+{
+	const __u64 space = AGAIN(slot->walk.space);
+	struct ustack_memo *memo = ustack_memo_of(slot, space, at);
+	__u64 token = AGAIN(memo->token), gen, instance;
+
+	gen = token ? AGAIN(slot->walk.reused) : AGAIN(slot->walk.published);
+	if (AGAIN(memo->ip) == at && AGAIN(memo->space) == space) {
+		if (AGAIN(memo->gen) == gen)
+			return memo;
+	} else {
+		AGAIN(memo->ip) = at;
+		AGAIN(memo->space) = space;
+		AGAIN(memo->where) = ~0ULL; /* of no list */
+	}
+	token = 0;
+	gen = AGAIN(slot->walk.published);
+	if (AGAIN(slot->walk.look) && ustack_instance_find(slot, at, &instance) && instance) {
+		token = USTACK_TOKEN(USTACK_TAG_INSTANCE, instance);
+		gen = AGAIN(slot->walk.reused);
+	}
+	AGAIN(memo->gen) = gen;
+	AGAIN(memo->token) = token;
+	return memo;
+}
+
+/* Where the rule of native code at @at is; 0: no code is there. */
+static __always_inline __u64 ustack_memo_rule(struct ustack_slot *slot, struct ustack_words *words,
+					      struct ustack_memo *memo, __u64 at)
+{
+	const __u64 list = AGAIN(slot->walk.list);
+	__u64 rule = AGAIN(memo->where);
+
+	if (rule >> 32 == list)
+		return rule & 0xffffffff;
+	rule = ustack_rule_of_note(USTACK_NOTE_UNTOLD);
+	if (list)
+		rule = ustack_rule_find(words, AGAIN(slot->walk.spans), AGAIN(slot->walk.n_spans), at);
+	AGAIN(memo->where) = list << 32 | rule;
+	return rule;
+}
+
+/* The token of an address: the instance there, if that is final, or the address itself. */
+static __always_inline __u64 ustack_token(struct ustack_slot *slot, __u64 instance, __u64 ip)
+{
+	if (instance && AGAIN(slot->walk.final))
+		return instance;
+	return ustack_token_native(ip);
+}
+
+/* One more frame. */
+static __always_inline void ustack_token_put(struct ustack_slot *slot, __u64 depth, __u64 token)
+{
+	__u64 digest = (AGAIN(slot->walk.digest) ^ token) * USTACK_DIGEST_MULTIPLIER;
+
+	HIDE(depth);
+	AGAIN(slot->stack.token[depth & (USTACK_CLASS1024 - 1)]) = token;
+	AGAIN(slot->walk.digest) = digest ^ digest >> 32;
+}
+
+/* ---- uretprobes ------------------------------------------------------------------- */
+
+#define USTACK_RETURNS 16 /* instances that are looked at for one return address */
+
+static __always_inline __u64 ustack_kernel_read(__u64 at)
+{
+	__u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)at);
+	return value;
+}
+
+/* The return address that was replaced where the caller's was found; 0: none was. The list is
+ * of the innermost frame first, as the walk is. */
+static __always_inline __u64 ustack_return_replaced(struct ustack_slot *slot, struct ustack_words *words)
+{
+	const __u64 from = AGAIN(slot->walk.from);
+	__u64 at = AGAIN(slot->walk.returns);
+
+	if (!ustack_word(words, USTACK_WORD_UTASK) || !from)
+		return 0;
+	if (!at) {
+		at = ustack_kernel_read(bpf_get_current_task() + ustack_word(words, USTACK_WORD_UTASK));
+		if (at)
+			at = ustack_kernel_read(at + ustack_word(words, USTACK_WORD_RETURNS));
+	}
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < USTACK_RETURNS && at; i++) {
+		if (ustack_kernel_read(at + ustack_word(words, USTACK_WORD_STACK)) == from) {
+			AGAIN(slot->walk.returns) = at;
+			return ustack_kernel_read(at + ustack_word(words, USTACK_WORD_ORIGINAL));
+		}
+		at = ustack_kernel_read(at + ustack_word(words, USTACK_WORD_NEXT));
+	}
+	return 0;
+}
+
+/* ---- a frame ---------------------------------------------------------------------- */
+
+/* Its rule, as it is to be applied. False: no code is there. */
+static __always_inline int ustack_frame_rule(struct ustack_slot *slot, struct ustack_words *words,
+					     struct ustack_memo *memo, __u64 at,
+					     struct ustack_rule_read *read)
+{
+	const __u64 token = AGAIN(memo->token);
+	__u64 rule, kind, untold;
+
+	if (token)
+		rule = ustack_rule_of_note(USTACK_INSTANCE_RULE(token));
+	else
+		rule = ustack_memo_rule(slot, words, memo, at);
+	if (!rule)
+		return 0;
+	read->head = ustack_word2(words, rule);
+	read->offsets = ustack_word2(words, rule + 2);
+	kind = USTACK_READ_KIND(read);
+	if (kind == USTACK_UNWIND_UNREAD)
+		AGAIN(slot->walk.unknown) = 1;
+	untold = kind == USTACK_UNWIND_NONE || kind == USTACK_UNWIND_UNREAD ||
+		 USTACK_READ_FLAGS(read) & USTACK_UNWIND_GUESS;
+	if (untold || rule == ustack_rule_of_note(USTACK_NOTE_FRAME))
+		ustack_step_untold(slot, read, !untold);
+	return 1;
+}
+
+/* How the next address is looked up, if it is an instance's and that is not final: a note
+ * that has a rule of its own may be of other code by now. */
+static __always_inline void ustack_frame_doubt(struct ustack_slot *slot, __u64 instance)
+{
+	if (USTACK_INSTANCE_RULE(instance) >= USTACK_NOTE_FIRST && !AGAIN(slot->walk.final))
+		AGAIN(slot->walk.guess) = USTACK_TOKEN_GUESS;
+}
+
+static long ustack_walk_frame(__u32 i, struct ustack_walking *walking)
+{
+	struct ustack_slot *slot = walking->slot;
+	struct ustack_words *words = walking->words;
+	const __u64 depth = AGAIN(slot->walk.depth);
+	__u64 ip = AGAIN(slot->walk.ip), at, instance, token;
+	struct ustack_rule_read rule;
+	struct ustack_memo *memo;
+	int more;
+
+	(void)i;
+	if (!ip) {
+		AGAIN(slot->walk.why) = USTACK_WHY_END;
+		return 1;
+	}
+	if (!(ip & (USTACK_PAGE_SIZE - 1)) && !AGAIN(slot->walk.context)) {
+		__u64 replaced = ustack_return_replaced(slot, words);
+
+		if (replaced)
+			ip = replaced;
+	}
+	at = ip - !AGAIN(slot->walk.context);
+	memo = ustack_memo_token(slot, at);
+	if (!ustack_frame_rule(slot, words, memo, at, &rule)) {
+		AGAIN(slot->walk.unknown) = 1;
+		AGAIN(slot->walk.why) = USTACK_WHY_NOWHERE;
+		return 1;
+	}
+	if (depth >= AGAIN(slot->walk.limit)) {
+		AGAIN(slot->walk.why) = USTACK_WHY_FULL;
+		return 1;
+	}
+	instance = AGAIN(memo->token);
+	token = ustack_token(slot, instance, ip);
+	AGAIN(slot->walk.guess) = 0;
+	more = ustack_step(slot, &rule);
+	ustack_frame_doubt(slot, instance);
+	ustack_token_put(slot, depth, token | AGAIN(slot->walk.guess));
+	AGAIN(slot->walk.depth) = depth + 1;
+	return !more;
+}
+
+/* The kernel's walk has left addresses: tokens of them. */
+static long ustack_walk_token(__u32 i, struct ustack_walking *walking)
+{
+	struct ustack_slot *slot = walking->slot;
+	__u64 depth = i, ip, at;
+
+	HIDE(depth);
+	ip = AGAIN(slot->stack.token[depth & (USTACK_CLASS1024 - 1)]);
+	at = ip - !!i;
+	ustack_token_put(slot, i, ustack_token(slot, AGAIN(ustack_memo_token(slot, at)->token), ip));
+	return 0;
+}
+
+/* ---- the walk --------------------------------------------------------------------- */
+
+/* The list of the space's code, into the walk. An element of the hash that was handed out
+ * again while it is read may be another space's: the list's head says whose it is. */
+static __always_inline struct ustack_list *ustack_list_enter(struct ustack_slot *slot,
+							     struct ustack_words *words)
+{
+	const __u64 space = AGAIN(slot->walk.space);
+	struct ustack_list *list = bpf_map_lookup_elem(USTACK_MAP(LISTS), &space);
+	__u64 at;
+
+	AGAIN(slot->walk.list) = 0;
+	if (!list)
+		return 0;
+	at = AGAIN(list->list);
+	if (!at || ustack_word2(words, at + USTACK_SPANS_SPACE) != space)
+		return 0;
+	AGAIN(slot->walk.list) = ustack_word(words, at + USTACK_SPANS_GENERATION);
+	AGAIN(slot->walk.n_spans) = ustack_word(words, at + USTACK_SPANS_COUNT);
+	AGAIN(slot->walk.spans) = at + USTACK_SPANS_HEAD;
+	return list;
+}
+
+/* How it ended, as the stored stack says it. */
+static __always_inline __u32 ustack_walk_flags(struct ustack_slot *slot)
+{
+	const __u64 why = AGAIN(slot->walk.why);
+	__u32 flags = AGAIN(slot->walk.list) ? 0 : USTACK_F_NO_LIST;
+
+	if (why == USTACK_WHY_END)
+		return flags | USTACK_F_WHOLE;
+	if (why == USTACK_WHY_FULL || why == USTACK_WHY_NOT)
+		return flags | USTACK_F_MORE;
+	return flags | USTACK_F_BROKEN | why << USTACK_F_WHY_SHIFT;
+}
+
+/* The most frames that are walked, and a power of two above it, for the kernel's walk. */
+#define USTACK_WALK_MOST USTACK_MAX_FRAMES
+#define USTACK_KERNELS_ROOM USTACK_CLASS1024
+
+/* Begin a walk of @limit frames at most. False if this stack is for the kernel's walk. */
+static __always_inline int ustack_walk_begin(struct ustack_slot *slot, __u64 limit, __u64 how)
 {
 	struct ustack_regs *regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
-	__u64 sp = regs->sp, ret;
 
-	if (regs->cs != USTACK_USER_CS || !regs->ip)
+	if (regs->cs != USTACK_USER_CS || !regs->ip || !ustack_piece_read(slot, regs->sp & ~7ULL))
 		return 0;
-	AGAIN(slot->stack.token[0]) = regs->ip;
-	AGAIN(slot->spill[USTACK_SPILL_FRAME]) = regs->bp;
-	AGAIN(slot->spill[USTACK_SPILL_DEPTH]) = 1;
-	AGAIN(slot->spill[USTACK_SPILL_LIMIT]) = limit;
-	AGAIN(slot->spill[USTACK_SPILL_TRAMPOLINE]) = 0;
-	if (!ustack_piece_read(slot, sp))
-		return 0;
-	if (flags & USTACK_AT_ENTRY) {
-		ret = AGAIN(*(__u64 *)slot->piece);
-		AGAIN(slot->stack.token[1]) = ret;
-		AGAIN(slot->spill[USTACK_SPILL_DEPTH]) = 1 + ustack_bit_nonzero(ret >> USTACK_PAGE_SHIFT);
-		ustack_note_trampoline(slot, ret);
-		ret *= 1 - AGAIN(slot->spill[USTACK_SPILL_TRAMPOLINE]);
-		AGAIN(slot->spill[USTACK_SPILL_CALLER]) = ret * ustack_bit_nonzero(ret >> USTACK_PAGE_SHIFT);
+	AGAIN(slot->walk.ip) = regs->ip;
+	AGAIN(slot->walk.sp) = regs->sp;
+	AGAIN(slot->walk.bp) = regs->bp;
+	AGAIN(slot->walk.bx) = regs->bx;
+	AGAIN(slot->walk.regs) = (__u64)regs;
+	AGAIN(slot->walk.lost) = 0;
+	AGAIN(slot->walk.from) = 0;
+	AGAIN(slot->walk.returns) = 0;
+	AGAIN(slot->walk.unknown) = 0;
+	AGAIN(slot->walk.context) = USTACK_CONTEXT_TASK;
+	AGAIN(slot->walk.entry) = how & USTACK_AT_ENTRY;
+	AGAIN(slot->walk.limit) = limit;
+	AGAIN(slot->walk.depth) = 0;
+	AGAIN(slot->walk.why) = USTACK_WHY_NOT;
+	return 1;
+}
+
+/* Walk it, the space having been entered; or take the addresses that the kernel's walk left. */
+static __always_inline void ustack_walk_go(struct ustack_slot *slot, __u64 now)
+{
+	struct ustack_walking walking = { .slot = slot };
+	struct ustack_list *list;
+	__u32 zero = 0;
+
+	walking.words = bpf_map_lookup_elem(USTACK_MAP(WORDS), &zero);
+	if (!walking.words)
+		return;
+	if (!AGAIN(slot->walk.ours)) {
+		bpf_loop(AGAIN(slot->walk.depth), ustack_walk_token, &walking, 0);
+		if (AGAIN(slot->walk.why) == USTACK_WHY_FULL)
+			AGAIN(slot->stack.head.flags) |= USTACK_F_MORE;
+		return;
 	}
-	return ustack_walk_pieces(slot) && !AGAIN(slot->spill[USTACK_SPILL_TRAMPOLINE]);
+	list = ustack_list_enter(slot, walking.words);
+	bpf_loop(AGAIN(slot->walk.limit) + 1, ustack_walk_frame, &walking, 0);
+	AGAIN(slot->stack.head.flags) |= ustack_walk_flags(slot);
+	if (AGAIN(slot->walk.unknown) && list && AGAIN(list->told) <= now) {
+		AGAIN(list->told) = ~0ULL;
+		/* Without room the next probe tells it. */
+		if (ustack_event_send(USTACK_EVENT_UNWIND, AGAIN(slot->walk.space), now))
+			AGAIN(list->told) = now;
+	}
 }
 
 #endif

@@ -236,16 +236,45 @@ struct ustack_stack1024 {
 struct ustack_memo {
 	__u64 ip;
 	__u64 space;
-	__u64 gen;
+	__u64 gen;   /* of the token: `reused`; of 0, that there is none: `published` */
 	__u64 token;
+	__u64 where; /* generation of the list << 32 | the rule it has there */
+};
+
+/* The state of a walk. It lies in a map, so that the verifier knows nothing of it. */
+struct ustack_walk {
+	/* of the process */
+	__u64 space, reused, published;
+	__u64 look;    /* there may be runs; */
+	__u64 final;   /* and what they say is true */
+	__u64 list;    /* generation of its list of code; 0: it has none */
+	__u64 spans, n_spans;
+	__u64 unknown; /* code was come to that the list does not know */
+	__u64 ours;    /* it is not the kernel's walk */
+	/* the frame that is looked at */
+	__u64 ip, sp, bp, bx;
+	__u64 lost;    /* which of bp, bx nobody knows */
+	__u64 context; /* where all its registers are, then `ip` is no return address; or 0 */
+	__u64 from;    /* where the return address lay */
+	__u64 guess;   /* the step from it is one */
+	/* of all of them */
+	__u64 depth, limit;
+	__u64 why;     /* enum ustack_why */
+	__u64 digest;
+	__u64 entry;   /* the first one is at its function's first instruction */
+	__u64 regs;    /* where the kernel has the first one's */
+	__u64 returns; /* the next of the uprobes' return instances */
+	__u64 base, size; /* the piece of stack */
+	/* values that cross a loop */
+	__u64 misses, run, caller, trampoline, differs;
 };
 
 struct ustack_slot {
 	__u64 lock;
-	__u64 spill[13]; /* values the verifier is made to forget */
+	struct ustack_walk walk;
 	__u64 ip[USTACK_CLASS128];
 	__u8 piece[USTACK_PIECE + 16]; /* of the user stack; a frame may begin in its last byte */
-	struct ustack_stack128 stack;
+	struct ustack_stack1024 stack;
 	struct ustack_memo memo[USTACK_MEMO];
 };
 
@@ -307,7 +336,7 @@ _Static_assert(sizeof(struct ustack_stack_head) == 40, "one layout on both sides
 _Static_assert(sizeof(struct ustack_stack32) == 40 + 32 * 8, "one layout on both sides");
 _Static_assert(sizeof(struct ustack_stack128) == 40 + 128 * 8, "one layout on both sides");
 _Static_assert(sizeof(struct ustack_stack1024) == 40 + 1024 * 8, "one layout on both sides");
-_Static_assert(sizeof(struct ustack_memo) == 32, "one layout on both sides");
+_Static_assert(sizeof(struct ustack_memo) == 40, "one layout on both sides");
 _Static_assert(sizeof(struct ustack_event) == 24, "one layout on both sides");
 _Static_assert(USTACK_MAX_FRAMES < USTACK_CLASS128, "a stack fits its class");
 _Static_assert((1u << USTACK_RUN_COUNT_BITS) > USTACK_RUN_MAX_ENTRIES, "count fits the head");

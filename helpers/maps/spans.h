@@ -57,10 +57,17 @@ enum ustack_word {
 #define USTACK_WORD_NOTE_RULES USTACK_WORD_HEADER
 #define USTACK_WORDS_FIXED (USTACK_WORD_NOTE_RULES + USTACK_NOTE_RULES * USTACK_RULE_WORDS)
 
-/* What user space writes, but `told`. */
+/* All words are one value, so that an index, masked, is always one of them. */
+struct ustack_words {
+	__u32 word[USTACK_DEFAULT_WORDS];
+};
+
+/* What user space writes; probes write `told`, when they have told. */
 struct ustack_list {
 	__u64 list; /* index of the word at which it begins */
-	__u64 told; /* by a probe: a walk came to code that this list does not know */
+	/* From this time on (CLOCK_MONOTONIC ns) a probe may tell that a walk came to code
+	 * which this list does not know: once. */
+	__u64 told;
 };
 
 _Static_assert(sizeof(struct ustack_list) == 16, "one layout on both sides");

@@ -10,20 +10,33 @@
 using namespace capture_scene;
 
 /*
- * walk_with(rbp, leaf): calls the leaf with that as the frame pointer.
+ * walk_with(rbp, leaf): calls the leaf with that as the frame pointer; walk_on(rsp, rbp, leaf):
+ * on that stack.
  * walk_deep: 60 frames of 5,000 bytes, then ut_leaf.
  * walk_plain: a function without a frame, which does not begin with `push %rbp`,
  * called by walk_calls_plain, which has one.
  */
 asm(R"(
 	.pushsection .text
-	.globl walk_with, walk_with_ret, walk_deep, walk_deep_in
+	.globl walk_with, walk_with_ret, walk_on, walk_on_ret, walk_deep, walk_deep_in
 	.globl walk_plain, walk_calls_plain, walk_calls_plain_ret
 walk_with:
 	push %rbp
 	mov %rdi, %rbp
 	call *%rsi
 walk_with_ret:
+	pop %rbp
+	ret
+walk_on:
+	push %rbp
+	push %rbx
+	mov %rsp, %rbx
+	mov %rdi, %rsp
+	mov %rsi, %rbp
+	call *%rdx
+walk_on_ret:
+	mov %rbx, %rsp
+	pop %rbx
 	pop %rbp
 	ret
 walk_deep:
@@ -55,9 +68,10 @@ walk_calls_plain_ret:
 )");
 
 extern "C" {
-extern char walk_with_ret[], walk_deep_in[], walk_plain[], walk_calls_plain[], walk_calls_plain_ret[];
+extern char walk_with_ret[], walk_on_ret[], walk_deep_in[], walk_plain[], walk_calls_plain[], walk_calls_plain_ret[];
 void walk_deep();
 void walk_with(uint64_t rbp, void (*leaf)());
+void walk_on(void *rsp, uint64_t rbp, void (*leaf)());
 void ut_leaf_function() asm("ut_leaf");
 }
 
@@ -67,41 +81,50 @@ namespace {
 template <long n> void calls() { ut_a(n); }
 template <uint64_t rbp> void with_rbp() { walk_with(rbp, ut_leaf_function); }
 
-uint64_t frames[2][2];
+/* A stack of @pages pages that begins far below their end, what comes after them is not there. */
+char *end_of_stack(size_t pages)
+{
+	size_t size = pages * 4096;
+	char *at = (char *)mmap(nullptr, size + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-/* a frame that is its own caller; then one that is in order */
+	munmap(at + size, 4096);
+	return at + size;
+}
+
+/* A frame that is its own caller. */
 void with_itself()
 {
-	frames[0][0] = addr(frames[0]);
-	frames[0][1] = addr(ut_b_in);
-	walk_with(addr(frames[0]), ut_leaf_function);
+	char *end = end_of_stack(4);
+	auto *frame = (uint64_t *)(end - 64);
+
+	frame[0] = addr(frame);
+	frame[1] = addr(ut_b_in);
+	walk_on(end - 3 * 4096, addr(frame), ut_leaf_function);
 }
 
 /* Frames across the end of a page whose successor is not there. */
 template <int before> void at_the_end()
 {
-	char *two = (char *)mmap(nullptr, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	auto *last = (uint64_t *)(two + 4096 - before);
+	char *end = end_of_stack(4);
+	auto *last = (uint64_t *)(end - before);
 
-	munmap(two + 4096, 4096);
 	last[0] = 0;
 	if (before >= 16)
 		last[1] = addr(ut_b_in);
-	walk_with(addr(last), ut_leaf_function);
+	walk_on(end - 3 * 4096, addr(last), ut_leaf_function);
 }
 
 /* A frame in two pages, both there. */
 void across()
 {
-	char *two = (char *)mmap(nullptr, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	auto *frame = (uint64_t *)(two + 4096 - 8);
+	char *end = end_of_stack(4);
+	auto *frame = (uint64_t *)(end - 4096 - 8), *next = (uint64_t *)(end - 16);
 
-	frame[0] = addr(two); /* and then one below */
+	frame[0] = addr(next);
 	frame[1] = addr(ut_b_in);
-	frame = (uint64_t *)two;
-	frame[0] = 0;
-	frame[1] = addr(ut_b_last);
-	walk_with(addr(two + 4096 - 8), ut_leaf_function);
+	next[0] = 0;
+	next[1] = addr(ut_b_last);
+	walk_on(end - 3 * 4096, addr(frame), ut_leaf_function);
 }
 
 void on_signal(int)
@@ -145,14 +168,20 @@ struct WalkTest : CaptureTest {
 		       p == probes->progs.uretprobe_nothing;
 	}
 
+	std::vector<uint64_t> frames(uint64_t id)
+	{
+		auto s = read_stack(id);
+		return { s.token, s.token + s.head.depth };
+	}
+
 	/* The stack, which both walks agree on. */
 	std::vector<uint64_t> same(Child &c, void (*f)())
 	{
 		auto both = fire(c, 'f', addr((void *)f), 2);
 		auto ours = read_stack(both[0].id), kernels = read_stack(both[1].id);
 
-		EXPECT_EQ(both[0].id, both[1].id);
-		EXPECT_EQ(ours.head.flags, kernels.head.flags);
+		EXPECT_EQ(ours.head.flags & USTACK_F_MORE, kernels.head.flags);
+		EXPECT_EQ(0u, read_raw(both[1].id).head.flags & ~USTACK_F_MORE) << "it does not tell";
 		EXPECT_EQ(std::vector<uint64_t>(kernels.token, kernels.token + kernels.head.depth),
 			  std::vector<uint64_t>(ours.token, ours.token + ours.head.depth));
 		return { ours.token, ours.token + ours.head.depth };
@@ -190,13 +219,14 @@ TEST_F(WalkTest, FramePointersThatPointAnywhere)
 	Child c;
 	for (auto f : { with_rbp<0>, with_rbp<1>, with_rbp<8>, with_rbp<4096>, with_rbp<0x7ffffffff000>,
 			with_rbp<0x800000000000>, with_rbp<0xffff888000000000>, with_rbp<~0ULL>,
-			with_rbp<~7ULL>, with_rbp<0xffffffffff600000>, at_the_end<8>, at_the_end<16>,
-			at_the_end<4096> }) {
+			with_rbp<~7ULL>, with_rbp<0xffffffffff600000> }) {
 		auto t = same(c, f);
 		ASSERT_GE(t.size(), 2u);
 		EXPECT_EQ(native(ut_site), t[0]);
 		EXPECT_EQ(native(walk_with_ret), t[1]);
 	}
+	for (auto f : { at_the_end<8>, at_the_end<16>, at_the_end<4096> })
+		EXPECT_EQ(native(walk_on_ret), same(c, f).at(1));
 	EXPECT_EQ(native(ut_b_in), same(c, at_the_end<16>).at(2));
 	EXPECT_EQ(native(ut_b_in), same(c, across).at(2));
 	EXPECT_EQ(native(ut_b_last), same(c, across).at(3));
@@ -209,7 +239,7 @@ TEST_F(WalkTest, AFrameThatIsItsOwnCallerIsTheLast)
 	attach(probes->progs.uprobe_1);
 	Child c;
 	auto t = tokens(c, 'f', addr((void *)with_itself));
-	EXPECT_EQ((std::vector<uint64_t>{ native(ut_site), native(walk_with_ret), native(ut_b_in) }), t);
+	EXPECT_EQ((std::vector<uint64_t>{ native(ut_site), native(walk_on_ret), native(ut_b_in) }), t);
 }
 
 TEST_F(WalkTest, OnASignalStackToo)
@@ -283,7 +313,10 @@ void spin()
 	}
 }
 
-/* Interrupted anywhere, in user mode and in system calls. */
+/*
+ * Interrupted anywhere, in user mode and in system calls. Where a function has not made its
+ * frame yet, or given it up, the kernel's walk leaves its caller out.
+ */
 TEST_F(WalkTest, InterruptedAnywhere)
 {
 	start();
@@ -291,7 +324,7 @@ TEST_F(WalkTest, InterruptedAnywhere)
 	struct bpf_link *l = sample_process(probes->progs.perf_event_both, c.pid, 5000);
 	ASSERT_TRUE(l) << strerror(errno);
 	links.push_back(l);
-	size_t samples = 0, different = 0;
+	size_t samples = 0, more = 0, different = 0;
 	std::set<uint64_t> ids;
 	c.tell('f', addr((void *)spin));
 	time_t end = time(nullptr) + 30;
@@ -299,14 +332,21 @@ TEST_F(WalkTest, InterruptedAnywhere)
 		ring_buffer__consume(seen_rb);
 		for (size_t i = 0; i + 1 < seen.size(); i += 2) {
 			samples++;
-			different += seen[i].id != seen[i + 1].id;
-			ids.insert(seen[i].id);
+			if (!ids.insert(seen[i].id).second)
+				continue;
+			auto ours = frames(seen[i].id), kernels = frames(seen[i + 1].id);
+			if (ours == kernels)
+				continue;
+			ours.erase(ours.begin() + 1);
+			more += ours == kernels;
+			different += ours != kernels;
 		}
 		seen.erase(seen.begin(), seen.end() - seen.size() % 2); /* half a pair stays */
 	}
 	EXPECT_GE(samples, 5000u);
 	EXPECT_EQ(0u, different);
 	EXPECT_GT(ids.size(), 20u);
+	EXPECT_LT(0u, more);
 }
 
 } // namespace
