@@ -95,7 +95,9 @@ static __always_inline int ustack_register(struct ustack_slot *slot, __u64 reg, 
 	}
 	if (reg == USTACK_RBX) {
 		*value = AGAIN(slot->walk.bx);
-		return !(AGAIN(slot->walk.lost) & USTACK_LOST_RBX);
+		if (AGAIN(slot->walk.lost) & USTACK_LOST_RBX)
+			return 0;
+		return !AGAIN(slot->walk.bx_at) || ustack_peek(slot, AGAIN(slot->walk.bx_at), value);
 	}
 	return ustack_register_other(slot, reg, value);
 }

@@ -90,6 +90,16 @@ static __always_inline struct ustack_memo *ustack_memo_of(struct ustack_slot *sl
 	return &slot->memo[place & (USTACK_MEMO - 1)];
 }
 
+/* One more frame, the one at @depth. Returns the digest with it. */
+static __always_inline __u64 ustack_token_put(struct ustack_slot *slot, __u64 digest, __u64 depth,
+					      __u64 token)
+{
+	digest = (digest ^ token) * USTACK_DIGEST_MULTIPLIER;
+	HIDE(depth);
+	AGAIN(slot->stack.token[depth & (USTACK_CLASS1024 - 1)]) = token;
+	return digest ^ digest >> 32;
+}
+
 /* A walk that goes on through garbage brings any 64 bits; those that no user
  * address has must not read as another kind of token. */
 static __always_inline __u64 ustack_token_native(__u64 ip)

@@ -133,6 +133,7 @@ static __always_inline int ustack_step_signal(struct ustack_slot *slot, __u64 at
 	AGAIN(slot->walk.ip) = ip;
 	AGAIN(slot->walk.bp) = bp;
 	AGAIN(slot->walk.bx) = bx;
+	AGAIN(slot->walk.bx_at) = 0;
 	AGAIN(slot->walk.sp) = sp;
 	AGAIN(slot->walk.lost) = 0;
 	AGAIN(slot->walk.from) = 0;
@@ -163,6 +164,7 @@ static __always_inline int ustack_step_registers(struct ustack_slot *slot,
 		if (!ustack_step_saved(slot, flags & USTACK_UNWIND_RBX_FRAME, cfa, USTACK_READ_RBX(rule), &bx))
 			return 0;
 		AGAIN(slot->walk.bx) = bx;
+		AGAIN(slot->walk.bx_at) = 0;
 		lost &= ~(__u64)USTACK_LOST_RBX;
 	}
 	if (flags & USTACK_UNWIND_RBP_SAVED) {

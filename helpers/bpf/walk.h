@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
  * The walk: from the registers with which the thread left user mode to the tokens of
- * its frames, one bpf_loop() callback for each. The callback
+ * its frames, one bpf_loop() callback for each or for a few. The callback
  *
  *   1. looks its frame up: is there an instance (runs.h)? If not, by which rule is code
  *      there unwound (rules.h)? The memo knows, of all addresses but new ones. An address
@@ -9,6 +9,8 @@
  *      way must not invent;
  *   2. makes the step to the caller (step.h);
  *   3. puts the frame's token into the stack, and into its digest.
+ *
+ * Most frames but the first go a shorter way (shortcut.h), which the memo tells of.
  *
  * An instance brings its rule with it (layout.h): what its note says. All other code has
  * the rule that the process's list of code says. A process that has no list (it was just
@@ -31,7 +33,7 @@
 #ifndef USTACK_BPF_WALK_H
 #define USTACK_BPF_WALK_H
 
-#include "bpf/runs.h"
+#include "bpf/shortcut.h"
 #include "bpf/spaces.h"
 #include "bpf/step.h"
 
@@ -62,6 +64,7 @@ static __always_inline struct ustack_memo *ustack_memo_token(struct ustack_slot 
 		AGAIN(memo->space) = space;
 		AGAIN(memo->where) = ~0ULL; /* of no list */
 	}
+	AGAIN(memo->shortcut) = 0;
 	token = 0;
 	gen = AGAIN(slot->walk.published);
 	if (AGAIN(slot->walk.look) && ustack_instance_find(slot, at, &instance) && instance) {
@@ -85,6 +88,7 @@ static __always_inline __u64 ustack_memo_rule(struct ustack_slot *slot, struct u
 	rule = ustack_rule_of_note(USTACK_NOTE_UNTOLD);
 	if (list)
 		rule = ustack_rule_find(words, AGAIN(slot->walk.spans), AGAIN(slot->walk.n_spans), at);
+	AGAIN(memo->shortcut) = 0;
 	AGAIN(memo->where) = list << 32 | rule;
 	return rule;
 }
@@ -95,16 +99,6 @@ static __always_inline __u64 ustack_token(struct ustack_slot *slot, __u64 instan
 	if (instance && AGAIN(slot->walk.final))
 		return instance;
 	return ustack_token_native(ip);
-}
-
-/* One more frame. */
-static __always_inline void ustack_token_put(struct ustack_slot *slot, __u64 depth, __u64 token)
-{
-	__u64 digest = (AGAIN(slot->walk.digest) ^ token) * USTACK_DIGEST_MULTIPLIER;
-
-	HIDE(depth);
-	AGAIN(slot->stack.token[depth & (USTACK_CLASS1024 - 1)]) = token;
-	AGAIN(slot->walk.digest) = digest ^ digest >> 32;
 }
 
 /* ---- uretprobes ------------------------------------------------------------------- */
@@ -169,6 +163,11 @@ static __always_inline int ustack_frame_rule(struct ustack_slot *slot, struct us
 		 USTACK_READ_FLAGS(read) & USTACK_UNWIND_GUESS;
 	if (untold || rule == ustack_rule_of_note(USTACK_NOTE_FRAME))
 		ustack_step_untold(slot, read, !untold);
+	if (!AGAIN(slot->walk.context) && kind != USTACK_UNWIND_UNREAD) {
+		AGAIN(memo->head) = read->head;
+		AGAIN(memo->offsets) = read->offsets;
+		AGAIN(memo->shortcut) = ustack_shortcut_of(read, token, at);
+	}
 	return 1;
 }
 
@@ -184,13 +183,15 @@ static long ustack_walk_frame(__u32 i, struct ustack_walking *walking)
 {
 	struct ustack_slot *slot = walking->slot;
 	struct ustack_words *words = walking->words;
-	const __u64 depth = AGAIN(slot->walk.depth);
-	__u64 ip = AGAIN(slot->walk.ip), at, instance, token;
+	__u64 depth, ip, at, instance, token;
 	struct ustack_rule_read rule;
 	struct ustack_memo *memo;
 	int more;
 
 	(void)i;
+	ustack_walk_short(slot);
+	depth = AGAIN(slot->walk.depth);
+	ip = AGAIN(slot->walk.ip);
 	if (!ip) {
 		AGAIN(slot->walk.why) = USTACK_WHY_END;
 		return 1;
@@ -217,7 +218,8 @@ static long ustack_walk_frame(__u32 i, struct ustack_walking *walking)
 	AGAIN(slot->walk.guess) = 0;
 	more = ustack_step(slot, &rule);
 	ustack_frame_doubt(slot, instance);
-	ustack_token_put(slot, depth, token | AGAIN(slot->walk.guess));
+	AGAIN(slot->walk.digest) =
+		ustack_token_put(slot, AGAIN(slot->walk.digest), depth, token | AGAIN(slot->walk.guess));
 	AGAIN(slot->walk.depth) = depth + 1;
 	return !more;
 }
@@ -231,7 +233,9 @@ static long ustack_walk_token(__u32 i, struct ustack_walking *walking)
 	HIDE(depth);
 	ip = AGAIN(slot->stack.token[depth & (USTACK_CLASS1024 - 1)]);
 	at = ip - !!i;
-	ustack_token_put(slot, i, ustack_token(slot, AGAIN(ustack_memo_token(slot, at)->token), ip));
+	AGAIN(slot->walk.digest) =
+		ustack_token_put(slot, AGAIN(slot->walk.digest), i,
+				 ustack_token(slot, AGAIN(ustack_memo_token(slot, at)->token), ip));
 	return 0;
 }
 
@@ -287,6 +291,7 @@ static __always_inline int ustack_walk_begin(struct ustack_slot *slot, __u64 lim
 	AGAIN(slot->walk.bp) = regs->bp;
 	AGAIN(slot->walk.bx) = regs->bx;
 	AGAIN(slot->walk.regs) = (__u64)regs;
+	AGAIN(slot->walk.bx_at) = 0;
 	AGAIN(slot->walk.lost) = 0;
 	AGAIN(slot->walk.from) = 0;
 	AGAIN(slot->walk.returns) = 0;

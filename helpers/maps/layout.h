@@ -239,6 +239,8 @@ struct ustack_memo {
 	__u64 gen;   /* of the token: `reused`; of 0, that there is none: `published` */
 	__u64 token;
 	__u64 where; /* generation of the list << 32 | the rule it has there */
+	__u64 head, offsets; /* of the rule by which a frame with a callee is unwound, if that */
+	__u64 shortcut;      /* can be done the short way (bpf/shortcut.h); else 0 */
 };
 
 /* The state of a walk. It lies in a map, so that the verifier knows nothing of it. */
@@ -253,6 +255,7 @@ struct ustack_walk {
 	__u64 ours;    /* it is not the kernel's walk */
 	/* the frame that is looked at */
 	__u64 ip, sp, bp, bx;
+	__u64 bx_at;   /* not 0: bx is what lies there */
 	__u64 lost;    /* which of bp, bx nobody knows */
 	__u64 context; /* where all its registers are, then `ip` is no return address; or 0 */
 	__u64 from;    /* where the return address lay */
@@ -336,7 +339,7 @@ _Static_assert(sizeof(struct ustack_stack_head) == 40, "one layout on both sides
 _Static_assert(sizeof(struct ustack_stack32) == 40 + 32 * 8, "one layout on both sides");
 _Static_assert(sizeof(struct ustack_stack128) == 40 + 128 * 8, "one layout on both sides");
 _Static_assert(sizeof(struct ustack_stack1024) == 40 + 1024 * 8, "one layout on both sides");
-_Static_assert(sizeof(struct ustack_memo) == 40, "one layout on both sides");
+_Static_assert(sizeof(struct ustack_memo) == 64, "one layout on both sides");
 _Static_assert(sizeof(struct ustack_event) == 24, "one layout on both sides");
 _Static_assert(USTACK_MAX_FRAMES < USTACK_CLASS128, "a stack fits its class");
 _Static_assert((1u << USTACK_RUN_COUNT_BITS) > USTACK_RUN_MAX_ENTRIES, "count fits the head");
