@@ -88,11 +88,16 @@ def run(args, timeout=60, after=None, fails=False):
 
 def stacks_of(out):
     """Printed rows: [(count, kernel part of the key, the stack's frames)]."""
+    return [(count, kernel, stack.get("frames", [])) for count, kernel, stack in whole_stacks_of(out)]
+
+
+def whole_stacks_of(out):
+    """The same, with all that is known of the stack: {} where there is none."""
     rows, stacks = [], {}
     found = [json.loads(line) for line in out.splitlines() if line.startswith('{"type"')]
     for thing in found:
         if thing["type"] == "stack":
-            stacks[re.sub(r"\s+", " ", thing["text"]).strip()] = thing["frames"]
+            stacks[re.sub(r"\s+", " ", thing["text"]).strip()] = thing
     for thing in found:
         if thing["type"] != "map":
             continue
@@ -100,12 +105,12 @@ def stacks_of(out):
             kernel, comma, user = re.match(r"(?s)((?:\n +[^\n]+)*\n?)(,?)(.*)", key).groups()
             if not comma:
                 kernel, user = "", key
-            frames = stacks.get(re.sub(r"\s+", " ", user).strip())
-            if frames is None:
+            stack = stacks.get(re.sub(r"\s+", " ", user).strip())
+            if stack is None:
                 if user.strip():
                     raise Failed("a stack without its object: %r" % user[:500])
-                frames = []
-            rows.append((count, kernel.split(), frames))
+                stack = {}
+            rows.append((count, kernel.split(), stack))
     if not rows:
         raise Failed("no rows in: " + out[:2000])
     return rows
