@@ -39,8 +39,9 @@ struct sums {
 	struct common common;
 	struct note_file *file;
 	uint64_t types[NOTE_SUCCESSOR + 1];
-	uint64_t lines, with_lines, scopes, with_scopes, with_unwind, beneath, name_bytes, code_bytes;
+	uint64_t lines, with_lines, scopes, with_scopes, beneath, name_bytes, code_bytes;
 	uint64_t replaced; /* took the place of code that was alive */
+	uint64_t unwind[UNWIND_EH_FRAME + 1]; /* notes with such a rule */
 	uint64_t tiers[TIERS];
 	struct {
 		char name[9];
@@ -136,7 +137,7 @@ static int count_code(struct sums *s, const struct note *n)
 	s->with_lines += n->n_lines > 0;
 	s->scopes += n->n_scopes;
 	s->with_scopes += n->n_scopes > 0;
-	s->with_unwind += n->unwind.kind != UNWIND_UNKNOWN;
+	s->unwind[n->unwind.kind]++;
 	s->name_bytes += n->name.len;
 	s->code_bytes += n->size;
 	s->low = r.start < s->low ? r.start : s->low;
@@ -205,6 +206,11 @@ static double rate_of(const struct sums *s)
 	return s->last > s->first ? (double)s->types[NOTE_CODE] / seconds : 0;
 }
 
+static uint64_t with_unwind(const struct sums *s)
+{
+	return s->unwind[UNWIND_FRAME_POINTER] + s->unwind[UNWIND_FIXED] + s->unwind[UNWIND_EH_FRAME];
+}
+
 static void text_kinds(const struct sums *s, FILE *f)
 {
 	fputs("kinds        ", f);
@@ -231,7 +237,9 @@ static void text_code(const struct sums *s, FILE *f)
 	fprintf(f, "names        %" PRIu64 " bytes\n", s->name_bytes);
 	fprintf(f, "lines        %" PRIu64 " in %" PRIu64 " notes\n", s->lines, s->with_lines);
 	fprintf(f, "inlined      %" PRIu64 " functions in %" PRIu64 " notes\n", s->scopes, s->with_scopes);
-	fprintf(f, "unwind       %" PRIu64 " notes have a rule\n", s->with_unwind);
+	fprintf(f, "unwind       %" PRIu64 " notes have a rule: %" PRIu64 " frame pointer, %" PRIu64 " fixed size, "
+		"%" PRIu64 " .eh_frame (not used)\n", with_unwind(s), s->unwind[UNWIND_FRAME_POINTER],
+		s->unwind[UNWIND_FIXED], s->unwind[UNWIND_EH_FRAME]);
 	fprintf(f, "changes      %" PRIu64 " replaced, %" PRIu64 " unloaded, %" PRIu64 " moved, %" PRIu64 " resets\n",
 		s->replaced, t[NOTE_UNLOAD], t[NOTE_MOVE], t[NOTE_RESET]);
 	fprintf(f, "alive        %" PRIu64 " bytes in %" PRIu64 " pieces (at most %" PRIu64 " bytes)\n", s->live.bytes,
@@ -283,8 +291,10 @@ static void json_counts(const struct sums *s, FILE *f)
 	fprintf(f, ",\"notes\":%" PRIu64 ",\"beneath\":%" PRIu64 ",\"code_bytes\":%" PRIu64 ",\"name_bytes\":%" PRIu64,
 		t[NOTE_CODE], s->beneath, s->code_bytes, s->name_bytes);
 	fprintf(f, ",\"lines\":%" PRIu64 ",\"with_lines\":%" PRIu64 ",\"inlined\":%" PRIu64
-		   ",\"with_inlined\":%" PRIu64 ",\"with_unwind\":%" PRIu64,
-		s->lines, s->with_lines, s->scopes, s->with_scopes, s->with_unwind);
+		   ",\"with_inlined\":%" PRIu64 ",\"with_unwind\":%" PRIu64 ",\"frame_pointer\":%" PRIu64
+		   ",\"fixed\":%" PRIu64 ",\"eh_frame\":%" PRIu64,
+		s->lines, s->with_lines, s->scopes, s->with_scopes, with_unwind(s),
+		s->unwind[UNWIND_FRAME_POINTER], s->unwind[UNWIND_FIXED], s->unwind[UNWIND_EH_FRAME]);
 	fprintf(f, ",\"replaced\":%" PRIu64 ",\"unloaded\":%" PRIu64 ",\"moved\":%" PRIu64 ",\"resets\":%" PRIu64
 		   ",\"closed\":%s,\"goes_on\":%s",
 		s->replaced, t[NOTE_UNLOAD], t[NOTE_MOVE], t[NOTE_RESET], t[NOTE_CLOSE] ? "true" : "false",
