@@ -98,9 +98,12 @@ static uint64_t lists_swung(const struct follow *f)
 /* What a probe asked for has been looked for: @found, or in vain. */
 static void answer(struct follow *f, struct space *s, bool found)
 {
+	const bool asked = s->list_asked;
+
+	s->list_asked = false;
 	if (found)
 		s->list_pause = 0;
-	if (found || !s->list_asked)
+	if (found || !asked)
 		return;
 	s->list_pause = s->list_pause ? s->list_pause * 2 : ASK_AGAIN_NS;
 	if (s->list_pause > ASK_AGAIN_MOST_NS)
@@ -108,7 +111,8 @@ static void answer(struct follow *f, struct space *s, bool found)
 	tables_listen(maps_tables(f->opts.maps), s->id, times_now() + s->list_pause);
 }
 
-void lists_publish(struct follow *f, struct space *s)
+/* @anew: the mappings have been read just now. */
+static void publish(struct follow *f, struct space *s, bool anew)
 {
 	uint64_t began = times_now(), before, took;
 
@@ -119,21 +123,26 @@ void lists_publish(struct follow *f, struct space *s)
 	/* Without credit what is known is published. */
 	s->list_partial = unwinding_publish(f->unwinding, s->id, s->process,
 					    f->lists_credit > 0 ? ROUND_NS : 0) == 1;
-	answer(f, s, lists_swung(f) != before);
-	s->list_asked = false;
+	if (anew)
+		answer(f, s, lists_swung(f) != before);
 	took = times_now() - began;
 	f->lists_credit -= (int64_t)took;
 	s->list_after = began + took + (took * PAUSE_SHARE > PAUSE_NS ? took * PAUSE_SHARE : PAUSE_NS);
+}
+
+void lists_publish(struct follow *f, struct space *s)
+{
+	publish(f, s, true);
 }
 
 void lists_asked(struct space *s)
 {
 	uint64_t now = times_now(), when = now > s->list_after ? now : s->list_after;
 
-	if (s->ended || s->list_partial)
+	if (s->ended)
 		return;
 	s->list_asked = true;
-	if (when < s->next_look)
+	if (!s->list_partial && when < s->next_look)
 		s->next_look = when;
 }
 
@@ -163,8 +172,11 @@ void lists_round(struct follow *f)
 	uint64_t now = times_now();
 
 	for (struct space *s = f->living; s; s = s->next_living)
-		if (s->list_partial && now >= next_round(f))
-			lists_publish(f, s);
+		if (s->list_partial && now >= next_round(f)) {
+			publish(f, s, false);
+			if (s->list_asked)
+				lists_asked(s); /* what came since the mappings were read */
+		}
 }
 
 void lists_stats(const struct follow *f, struct follow_stats *out)

@@ -23,6 +23,9 @@
 
 #include "processes/times.h"
 
+/* Beyond it lies [vsyscall] alone, in which nothing runs: the kernel does what it stands
+ * for. Probes tell addresses apart by 63 bits. */
+#define USER_END (1ull << 63)
 #define VDSO_MOST (256u * 1024)
 #define REFUSED_MOST 1024 /* files that are told of */
 
@@ -323,7 +326,7 @@ int unwinding_publish(struct unwinding *u, uint64_t space, const struct process 
 		const struct mapping *m = &p->maps[i];
 		const uint64_t began = times_now(), before = files_read(u);
 
-		if (!m->exec || m->gone)
+		if (!m->exec || m->gone || m->end > USER_END)
 			continue;
 		if (n == USTACK_MAX_SPANS) {
 			u->stats.cut++;

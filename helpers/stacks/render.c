@@ -228,7 +228,7 @@ static void json_end(FILE *out, const struct ustack_stack *s)
 		[USTACK_END_BROKEN] = "broken",
 	};
 
-	if (s->reason || !s->n_frames)
+	if (s->reason)
 		return;
 	json_string(out, "end", end[s->end]);
 	if (s->end == USTACK_END_BROKEN)

@@ -476,8 +476,9 @@ static struct resolved *resolve_none(struct ustack *u, uint64_t id, unsigned lim
 	return r;
 }
 
-/* The frames of all tokens, at most @limit and one more. */
-static void name_tokens(struct at *at, const __u64 *token, size_t n, unsigned limit)
+/* The frames of all tokens, at most @limit and one more. True: the way on from the last one
+ * is a guess. */
+static bool name_tokens(struct at *at, const __u64 *token, size_t n, unsigned limit)
 {
 	bool guess = false; /* is the way to the next frame one? */
 
@@ -489,6 +490,8 @@ static void name_tokens(struct at *at, const __u64 *token, size_t n, unsigned li
 			at->r->frames[first].guess = guess;
 		guess = token[i] & USTACK_TOKEN_GUESS && !at->framed;
 	}
+	/* Without a list the end, too, is where the frame pointer says so. */
+	return guess || (at->head->flags & USTACK_F_NO_LIST && !at->framed);
 }
 
 static const char *why_lost(enum ustack_why why)
@@ -510,11 +513,15 @@ static const char *why_lost(enum ustack_why why)
 	}
 }
 
-static void tell_end(struct ustack_stack *s, uint32_t flags)
+/* @guess: that there is nobody behind the last frame was found by a guess. */
+static void tell_end(struct ustack_stack *s, uint32_t flags, bool guess)
 {
 	s->lost = "";
 	if (s->more) {
 		s->end = USTACK_END_TRUNCATED;
+	} else if (flags & USTACK_F_WHOLE && guess) {
+		s->end = USTACK_END_BROKEN;
+		s->lost = why_lost(USTACK_WHY_NONE);
 	} else if (flags & USTACK_F_WHOLE) {
 		s->end = USTACK_END_WHOLE;
 	} else if (flags & USTACK_F_BROKEN) {
@@ -529,6 +536,7 @@ static struct resolved *resolve_stored(struct ustack *u, uint64_t id, unsigned l
 	struct at at = { .u = u, .head = &stored->head };
 	size_t n = stored->head.depth;
 	struct resolved *r;
+	bool guess;
 
 	if (n > USTACK_CLASS1024)
 		n = USTACK_CLASS1024;
@@ -550,14 +558,15 @@ static struct resolved *resolve_stored(struct ustack *u, uint64_t id, unsigned l
 			r->stack.comm = text_pool_keep(u->texts, at.s->process->comm,
 						     strlen(at.s->process->comm));
 	}
-	name_tokens(&at, stored->token, n, limit);
+	guess = name_tokens(&at, stored->token, n, limit);
 	r = at.r; /* it may have moved */
 	r->stack.frames = r->frames;
 	if (limit && r->stack.n_frames > limit) {
 		r->stack.n_frames = limit;
 		r->stack.more = true;
 	}
-	tell_end(&r->stack, stored->head.flags);
+	tell_end(&r->stack, stored->head.flags, guess);
+	r->broken = r->stack.end == USTACK_END_BROKEN && !(stored->head.flags & USTACK_F_NO_LIST);
 	if (at.no_memory) {
 		resolved_free(r);
 		return NULL;

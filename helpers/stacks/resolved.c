@@ -54,7 +54,7 @@ uint64_t resolved_broken(const struct ustack *u)
 
 	for (size_t i = 0; i < RESOLVED_BUCKETS; i++)
 		for (const struct resolved *r = u->resolved[i]; r; r = r->next)
-			n += r->stack.end == USTACK_END_BROKEN;
+			n += r->broken;
 	return n;
 }
 
@@ -78,7 +78,7 @@ static void drop(struct ustack *u, bool all)
 			}
 			*at = r->next;
 			count(r, u->unnamed_gone);
-			u->broken_gone += r->stack.end == USTACK_END_BROKEN;
+			u->broken_gone += r->broken;
 			resolved_free(r);
 		}
 	}

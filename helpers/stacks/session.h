@@ -30,6 +30,7 @@ struct resolved {
 	bool settled; /* no frame is without a name */
 	bool final;   /* nothing is read any more: it stays as it is */
 	bool cut;     /* inlined functions were left out */
+	bool broken;  /* its walk was lost, though its process's code was known */
 	uint64_t changes; /* of its space's notes, when it was resolved */
 	struct ustack_stack stack;
 	struct rendered *texts;
@@ -71,8 +72,8 @@ struct ustack {
 
 	uint64_t missing; /* ids whose stack was nowhere */
 	uint64_t inlined_cut; /* resolved stacks in which inlined functions were left out */
-	/* Of resolved stacks that were dropped: frames without a name, and how many there were
-	 * whose walk was lost. */
+	/* Of resolved stacks that were dropped: frames without a name, and how many were
+	 * `broken`. */
 	uint64_t unnamed_gone[USTACK_REASON_MAX], broken_gone;
 };
 
@@ -92,7 +93,7 @@ void resolved_sweep(struct ustack *u);
 void resolved_drop_all(struct ustack *u);
 /* Frames without a name, of distinct stacks, by reason. */
 void resolved_unnamed(const struct ustack *u, uint64_t n[USTACK_REASON_MAX]);
-/* Distinct stacks whose walk was lost. */
+/* Distinct stacks that are `broken`. */
 uint64_t resolved_broken(const struct ustack *u);
 
 #endif

@@ -96,6 +96,19 @@ TEST_F(SessionGuess, AGuessThatLedNowhereMarksNothing)
 	EXPECT_EQ("-|-|[broken]|", lines(of({ native(CODE), guess(native(CODE + 1)) }, LOST)));
 }
 
+/* A frame pointer of 0, say, in code that has none. */
+TEST_F(SessionGuess, AnEndThatWasFoundByAGuessIsNone)
+{
+	see(space);
+	uint64_t id = of({ native(CODE), guess(native(CODE + 1)) }, USTACK_F_WHOLE);
+	EXPECT_EQ("-|-|[broken]|", lines(id));
+	EXPECT_EQ("broken", json(id)["end"].text);
+	EXPECT_EQ(1u, lost("stacks_broken"));
+	/* One that is taken before anything is known of its process ends as it can. */
+	EXPECT_EQ("-|[broken]|", lines(of({ native(CODE) }, USTACK_F_WHOLE | USTACK_F_NO_LIST)));
+	EXPECT_EQ(1u, lost("stacks_broken"));
+}
+
 TEST_F(SessionGuess, CodeThatIsKnownToKeepFramePointersIsNoGuess)
 {
 	Code code;

@@ -291,6 +291,39 @@ TEST(ProcessOpen, MappingsWithoutTheMainThread)
 	waitpid(pid, nullptr, 0);
 }
 
+/* Was it started so that Java's code keeps frame pointers? On that it depends whether its
+ * callers read as facts. */
+TEST(ProcessOpen, JavasSwitchIsSeenOnTheCommandLineAndInTheEnvironment)
+{
+	Folder dir;
+	const std::string java = dir / "java", other = dir / "javac";
+	ASSERT_EQ(0, system(("cp /bin/sh " + java + " && cp /bin/sh " + other).c_str()));
+	auto switched = [](const std::string &exe, const char *argument, const char *variable) {
+		pid_t pid = fork();
+		if (pid == 0) {
+			if (variable)
+				putenv(const_cast<char *>(variable));
+			execl(exe.c_str(), exe.c_str(), "-c", "kill -STOP $$; :", argument, nullptr);
+			_exit(1);
+		}
+		struct process *p = nullptr;
+		bool found = false;
+		for (bool there = false; !there; process_free(p)) {
+			if (process_open(pid, &p))
+				break;
+			there = exe == p->exe;
+			found = p->frames_switched;
+		}
+		kill(pid, SIGKILL);
+		waitpid(pid, nullptr, 0);
+		return found;
+	};
+	EXPECT_TRUE(switched(java, "+PreserveFramePointer", nullptr));
+	EXPECT_TRUE(switched(java, nullptr, "JAVA_TOOL_OPTIONS=-Xint -XX:+PreserveFramePointer"));
+	EXPECT_FALSE(switched(java, "-PreserveFramePointer", nullptr));
+	EXPECT_FALSE(switched(other, "+PreserveFramePointer", nullptr)) << "it is another program's argument";
+}
+
 TEST(ProcessRefresh, UnmappedCodeIsKeptUntilSomethingIsMappedOverIt)
 {
 	Folder dir;
