@@ -73,6 +73,31 @@ static __always_inline __u64 ustack_frames_at(struct ustack_frames *f, __u64 off
 	return AGAIN(*(__u64 *)(f->piece + (off & (USTACK_FRAMES_PIECE - 1))));
 }
 
+/*
+ * A digest of the first bytes of @size at @at, as frame_digest() (runtimes/walker.h) has it: for
+ * tables that tell one object from another in its place. The end of the piece is used. False
+ * if they can't be read.
+ */
+#define USTACK_DIGEST_BYTES 512
+#define USTACK_AT_DIGEST (USTACK_FRAMES_PIECE - USTACK_DIGEST_BYTES)
+
+static __always_inline int ustack_frames_digest(struct ustack_frames *f, __u64 at, __u64 size, __u64 *out)
+{
+	__u64 *word = (void *)(f->piece + USTACK_AT_DIGEST), digest = USTACK_DIGEST_SEED, n = size;
+
+	HIDE(n);
+	if (n > USTACK_DIGEST_BYTES)
+		n = USTACK_DIGEST_BYTES;
+	__builtin_memset(word, 0, USTACK_DIGEST_BYTES);
+	if (n && (at < USTACK_PAGE_SIZE || bpf_probe_read_user(word, n, (void *)at)))
+		return 0;
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < USTACK_DIGEST_BYTES / 8; i++)
+		digest = USTACK_DIGEST(digest, AGAIN(word[i]));
+	*out = digest;
+	return 1;
+}
+
 /* ---- objects --------------------------------------------------------------------------- */
 
 #define USTACK_OBJECT_U64S (sizeof(struct ustack_object) / sizeof(__u64))
@@ -113,13 +138,11 @@ static __always_inline int ustack_object_path(struct ustack_frames *f, __u64 at,
 
 static __always_inline __u64 ustack_object_digest(struct ustack_frames *f)
 {
-	__u64 *word = (void *)&f->object, digest = 0x9e3779b97f4a7c15ull;
+	__u64 *word = (void *)&f->object, digest = USTACK_DIGEST_SEED;
 
 #pragma clang loop unroll(disable)
-	for (__u32 i = 0; i < USTACK_OBJECT_U64S; i++) {
-		digest = (digest ^ AGAIN(word[i])) * 0xff51afd7ed558ccdull;
-		digest ^= digest >> 32;
-	}
+	for (__u32 i = 0; i < USTACK_OBJECT_U64S; i++)
+		digest = USTACK_DIGEST(digest, AGAIN(word[i]));
 	return digest;
 }
 

@@ -53,6 +53,11 @@ struct ustack_object {
 
 #define USTACK_MAX_OBJECTS 16384
 
+/* A digest takes in 8 bytes. */
+#define USTACK_DIGEST_SEED 0x9e3779b97f4a7c15ULL
+#define USTACK_DIGEST_MIX(x) ((x) ^ (x) >> 32)
+#define USTACK_DIGEST(digest, word) USTACK_DIGEST_MIX(((digest) ^ (word)) * 0xff51afd7ed558ccdULL)
+
 /* A token's low 60 bits: | outermost:1 | id:38 | position:21 |. */
 #define USTACK_POSITION_BITS 21
 #define USTACK_POSITION_NONE ((1u << USTACK_POSITION_BITS) - 1) /* beyond what fits, or not known */

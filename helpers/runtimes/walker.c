@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What all walkers' user sides have in common. */
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include "runtimes/walker.h"
 
 void walker_process_free(struct walker_process *p)
@@ -15,6 +17,28 @@ void frame_names_free(struct frame_names *names)
 	free(names->path);
 	free(names->lines);
 	*names = (struct frame_names){ 0 };
+}
+
+int frame_names_of_object(const struct ustack_object *object, struct frame_names *out)
+{
+	if (object->name_length > sizeof(object->name) || object->path_length > sizeof(object->path))
+		return -ESTALE;
+	out->name = strndup(object->name, object->name_length);
+	out->path = strndup(object->path, object->path_length);
+	if (out->name && out->path)
+		return 0;
+	frame_names_free(out);
+	return -ENOMEM;
+}
+
+uint64_t frame_digest(const void *bytes, size_t size)
+{
+	uint64_t word[64] = { 0 }, digest = USTACK_DIGEST_SEED; /* USTACK_DIGEST_BYTES in all */
+
+	memcpy(word, bytes, size < sizeof(word) ? size : sizeof(word));
+	for (size_t i = 0; i < sizeof(word) / sizeof(word[0]); i++)
+		digest = USTACK_DIGEST(digest, word[i]);
+	return digest;
 }
 
 uint32_t frame_names_line(const struct frame_names *names, uint32_t position)

@@ -55,9 +55,17 @@ struct walker {
 };
 
 extern const struct walker ruby_walker;
+extern const struct walker cpython_walker;
 
 void walker_process_free(struct walker_process *p);
 void frame_names_free(struct frame_names *names);
+/*
+ * What the kernel has copied of the names itself, where the object is gone already: whole names, no
+ * lines. 0; -ESTALE: they are longer; -ENOMEM. For names that are bytes of one character each.
+ */
+int frame_names_of_object(const struct ustack_object *object, struct frame_names *out);
+/* Of the first 512 bytes of @size, as ustack_frames_digest() makes it in the kernel. */
+uint64_t frame_digest(const void *bytes, size_t size);
 /* The line at @position; 0: not known. */
 uint32_t frame_names_line(const struct frame_names *names, uint32_t position);
 

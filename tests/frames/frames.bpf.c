@@ -9,6 +9,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "runtimes/cpython/walker.bpf.c"
 #include "runtimes/ruby/walker.bpf.c"
 #include "bpf/regs.h"
 #include "frames.h"
@@ -62,8 +63,12 @@ static __always_inline void walk(struct ustack_frames_step *step)
 	AGAIN(step->f->sp) = regs->sp;
 	AGAIN(step->f->made) = regs->ip - made < made_end - made;
 	AGAIN(step->f->limit) = USTACK_FRAMES_MAX;
-	if (ustack_ruby_begin(step))
-		bpf_loop(USTACK_FRAMES_STEPS, ustack_ruby_step, step, 0);
+	if (AGAIN(step->roots->walker) == USTACK_WALKER_RUBY) {
+		if (ustack_ruby_begin(step))
+			bpf_loop(USTACK_FRAMES_STEPS, ustack_ruby_step, step, 0);
+	} else if (ustack_python_begin(step)) {
+		bpf_loop(USTACK_FRAMES_STEPS, ustack_python_step, step, 0);
+	}
 }
 
 static __always_inline void tell(struct ustack_frames *f, __u64 mark, __u64 ns)

@@ -4,8 +4,9 @@
  *
  *     frames [-F HERTZ] PID | frames -l
  *
- * prints "ready", then a JSON array a line for each stack that the program asks for (by
- * lseek to a number), and each sample, until the process is gone:
+ * prints "ready" and where the interpreter's native loop is, then a JSON array a line for
+ * each stack that the program asks for (by lseek to a number), and each sample, until the
+ * process is gone:
  *
  *     [mark, tid, made, end, [[name, path, line, kind, outermost], ...]]
  *
@@ -44,6 +45,7 @@ struct run {
 	struct process *process;
 	struct target_mapping *maps;
 	struct target target;
+	const struct walker *walker;
 	struct walker_process walked;
 	struct known known[MAX_KNOWN]; /* by id, open addressing */
 	unsigned long stacks, objects, unnamed, ns;
@@ -80,12 +82,15 @@ static void open_process(struct run *r, pid_t pid)
 
 static void find_runtime(struct run *r)
 {
+	static const struct walker *const walkers[] = { &ruby_walker, &cpython_walker };
 	int err = -EAGAIN;
 
-	for (int i = 0; err == -EAGAIN && i < 50; i++) {
-		r->walked = (struct walker_process){ 0 };
-		err = ruby_walker.find(&r->target, &r->walked);
-	}
+	for (int i = 0; err == -EAGAIN && i < 50; i++)
+		for (size_t k = 0; k < sizeof(walkers) / sizeof(walkers[0]) && (err == -EAGAIN || err == -ENOENT); k++) {
+			r->walker = walkers[k];
+			r->walked = (struct walker_process){ 0 };
+			err = r->walker->find(&r->target, &r->walked);
+		}
 	if (err)
 		die("there is no runtime that is known", err);
 }
@@ -187,7 +192,7 @@ static void take_object(struct run *r, uint64_t id)
 		return;
 	r->objects++;
 	k->id = id;
-	k->named = !ruby_walker.read(&r->target, &r->walked, &object, &k->names);
+	k->named = !r->walker->read(&r->target, &r->walked, &object, &k->names);
 	r->unnamed += !k->named;
 }
 
@@ -250,10 +255,12 @@ static void follow(struct run *r)
 
 	if (!ring)
 		die("events", errno);
-	puts("ready");
+	printf("ready %#llx %#llx\n", (unsigned long long)r->walked.loop.start, (unsigned long long)r->walked.loop.end);
 	fflush(stdout);
-	while (process_alive(r->process))
+	while (process_alive(r->process)) {
 		ring_buffer__poll(ring, 100);
+		fflush(stdout);
+	}
 	ring_buffer__consume(ring);
 	fprintf(stderr, "frames: %lu stacks, %lu objects, %lu of them unnamed, %lu ns a walk, %llu busy\n", r->stacks,
 		r->objects, r->unnamed, r->stacks ? r->ns / r->stacks : 0, (unsigned long long)r->skel->bss->busy);

@@ -9,8 +9,7 @@
  *
  * Lines: a table of entries, and which instruction each begins at in a succinct
  * bit vector (iseq.c of Ruby): counts for the first 54 words of instructions, seven bits
- * each, and from there on blocks of 512 bits with counts. The counts are redundant
- * for who reads all of it; they are not looked at, but for the first 54.
+ * each, and from there on blocks of 512 bits with counts, which tell whether it is one.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -54,6 +53,7 @@ static void fill_roots(const struct ruby_vm *vm, struct ustack_roots *roots)
 		[RUBY_ROOT_BODY_N_LINES] = l->body_n_lines,
 		[RUBY_ROOT_BODY_SUCC] = l->body_succ,
 		[RUBY_ROOT_BODY_JIT] = l->body_jit,
+		[RUBY_ROOT_LINE_SIZE] = l->line_size,
 		[RUBY_ROOT_STRING_LEN] = l->string_len,
 		[RUBY_ROOT_STRING_PTR] = l->string_ptr,
 		[RUBY_ROOT_STRING_EMBED] = l->string_embed,
@@ -123,14 +123,19 @@ static int read_positions(const struct target *t, const struct ruby_layout *l, u
 	const size_t blocks = size < IMMEDIATE ? 0 : (size - IMMEDIATE + BLOCK - 1) / BLOCK;
 	uint64_t part[IMMEDIATE / 9];
 	unsigned char bits[BLOCK / 8];
+	uint32_t rank; /* how many before the block */
 	size_t n;
 
 	if (target_read(t, at, part, 8 * words))
 		return -EFAULT;
 	n = immediate_positions(part, words, out, max);
 	for (size_t i = 0; i < blocks; i++) {
-		if (target_read(t, at + l->succ_parts + i * l->succ_size + l->succ_bits, bits, sizeof(bits)))
+		const uint64_t block = at + l->succ_parts + i * l->succ_size;
+
+		if (target_read(t, block, &rank, sizeof(rank)) || target_read(t, block + l->succ_bits, bits, sizeof(bits)))
 			return -EFAULT;
+		if (rank != n)
+			return -ESTALE;
 		n += block_positions(bits, (uint32_t)(IMMEDIATE + i * BLOCK), out + n, max - n);
 	}
 	return n == max ? 0 : -ESTALE;
@@ -146,8 +151,10 @@ static int read_entries(const struct target *t, const struct ruby_layout *l, con
 	const size_t n = out->n_lines;
 	int err = 0;
 
-	if (target_read(t, o->word[RUBY_CODE_LINES], entries, n * l->line_size))
+	if (n && target_read(t, o->word[RUBY_CODE_LINES], entries, n * l->line_size))
 		return -EFAULT;
+	if (frame_digest(entries, n * l->line_size) != o->word[RUBY_CODE_DIGEST])
+		return -ESTALE;
 	if (n > 1)
 		err = read_positions(t, l, o->word[RUBY_CODE_SUCC], (uint32_t)(o->word[RUBY_CODE_TYPE] >> 32), positions, n);
 	for (size_t i = 0; i < n; i++) {
@@ -234,12 +241,18 @@ static int read_code(const struct target *t, const struct ruby_vm *vm, const str
 	const struct ruby_layout *l = vm->layout;
 	int err = read_texts(t, l, o, out);
 
+	if (!err)
+		err = read_lines(t, l, o, out);
+	if (!err)
+		err = code_is_same(t, l, o);
+	if (err) {
+		frame_names_free(out);
+		err = frame_names_of_object(o, out);
+	}
 	out->kind = "rb";
 	out->first_line = (uint32_t)(l->body_first_line_is_value ? o->word[RUBY_CODE_FIRST_LINE] >> 1 :
 								   o->word[RUBY_CODE_FIRST_LINE]);
-	if (!err)
-		err = read_lines(t, l, o, out);
-	return err ? err : code_is_same(t, l, o);
+	return err;
 }
 
 static int read_c_method(const struct target *t, const struct ruby_vm *vm, const struct ustack_object *o,

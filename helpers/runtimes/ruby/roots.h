@@ -33,6 +33,7 @@ enum {
 	RUBY_ROOT_BODY_N_LINES,
 	RUBY_ROOT_BODY_SUCC,
 	RUBY_ROOT_BODY_JIT,
+	RUBY_ROOT_LINE_SIZE,
 	RUBY_ROOT_STRING_LEN,
 	RUBY_ROOT_STRING_PTR,
 	RUBY_ROOT_STRING_EMBED,
@@ -61,6 +62,7 @@ enum { /* of RUBY_KIND_CODE */
 	RUBY_CODE_LINES,   /* the tables of lines */
 	RUBY_CODE_N_LINES,
 	RUBY_CODE_SUCC,
+	RUBY_CODE_DIGEST,  /* of the first bytes of the table of lines */
 };
 
 enum { /* of RUBY_KIND_C */

@@ -199,7 +199,7 @@ static __always_inline int ruby_is_compiled(struct ustack_frames_step *step, __u
 static __always_inline __u64 ruby_make_code(struct ustack_frames_step *step, __u64 iseq, __u64 pc)
 {
 	struct ustack_frames *f = step->f;
-	__u64 *word = f->object.word, body, at, length, encoded, size, label, path, token;
+	__u64 *word = f->object.word, body, at, length, encoded, size, label, path, token, digest;
 
 	AGAIN(f->end) = USTACK_FRAMES_UNSOUND;
 	if (!ruby_imemo(step, iseq, IMEMO_ISEQ))
@@ -225,6 +225,10 @@ static __always_inline __u64 ruby_make_code(struct ustack_frames_step *step, __u
 	word[RUBY_CODE_SUCC] = ustack_frames_at(f, ruby_root(step, RUBY_ROOT_BODY_SUCC));
 	label = ustack_frames_at(f, ruby_root(step, RUBY_ROOT_BODY_LABEL));
 	path = ustack_frames_at(f, ruby_root(step, RUBY_ROOT_BODY_PATH));
+	if (!ustack_frames_digest(f, word[RUBY_CODE_LINES],
+				  word[RUBY_CODE_N_LINES] * ruby_root(step, RUBY_ROOT_LINE_SIZE), &digest))
+		return 0;
+	word[RUBY_CODE_DIGEST] = digest;
 	if (!ruby_string_at(step, label, &at, &length) || !ustack_object_name(f, at, length) ||
 	    !ruby_path_at(step, path, &at, &length) || !ustack_object_path(f, at, length))
 		return 0;
