@@ -101,40 +101,55 @@ void index_free(struct index *ix)
 	past_free(&ix->past);
 	free(ix->clamp);
 	free(ix->fresh);
+	free(ix->fresh_rules);
 	free(ix->chains);
 	free(ix);
 }
 
 /* ---- the note as records ------------------------------------------------ */
 
+static int fresh_room(struct index *ix)
+{
+	size_t cap = ix->cap_fresh ? ix->cap_fresh * 2 : 16;
+	uint16_t *rules = realloc(ix->fresh_rules, cap * sizeof(*rules));
+	struct record *fresh;
+
+	if (!rules)
+		return -ENOMEM;
+	ix->fresh_rules = rules;
+	fresh = realloc(ix->fresh, cap * sizeof(*fresh));
+	if (!fresh)
+		return -ENOMEM;
+	ix->fresh = fresh;
+	ix->cap_fresh = cap;
+	return 0;
+}
+
 /* End the last fresh record at @addr and begin the next one there, up to @end. */
-static int fresh_next(struct index *ix, const struct record *like, uint64_t addr, uint64_t end)
+static int fresh_next(struct index *ix, const struct record *like, uint16_t rule, uint64_t addr, uint64_t end)
 {
 	struct record *last = ix->n_fresh ? &ix->fresh[ix->n_fresh - 1] : NULL;
 
 	if (last && last->start == addr)
 		ix->n_fresh--; /* two lines at one address: the later one */
 	last = ix->n_fresh ? &ix->fresh[ix->n_fresh - 1] : NULL;
-	if (last && last->file == like->file && last->line == like->line &&
-	    last->column == like->column && last->inlined == like->inlined) {
+	if (last && ix->fresh_rules[ix->n_fresh - 1] == rule && last->file == like->file &&
+	    last->line == like->line && last->column == like->column && last->inlined == like->inlined) {
 		last->size = (uint32_t)(end - last->start);
 		return 0;
 	}
 	if (last)
 		last->size = (uint32_t)(addr - last->start);
 	if (!ix->fresh || ix->n_fresh == ix->cap_fresh) {
-		size_t cap = ix->cap_fresh ? ix->cap_fresh * 2 : 16;
-		struct record *fresh = realloc(ix->fresh, cap * sizeof(*fresh));
+		int err = fresh_room(ix);
 
-		if (!fresh)
-			return -ENOMEM;
-		ix->fresh = fresh;
-		ix->cap_fresh = cap;
+		if (err)
+			return err;
 	}
 	ix->fresh[ix->n_fresh] = *like;
 	ix->fresh[ix->n_fresh].start = addr;
 	ix->fresh[ix->n_fresh].size = (uint32_t)(end - addr);
-	ix->n_fresh++;
+	ix->fresh_rules[ix->n_fresh++] = rule;
 	return 0;
 }
 
@@ -161,6 +176,22 @@ static int chains_of_note(struct index *ix, const struct note *note)
 	return err;
 }
 
+/* Where the note's unwind rules change, up to and at @limit: the line goes on with another. */
+static int fresh_rules_up_to(struct index *ix, const struct note *note, const struct record *like,
+			     uint64_t limit, size_t *done, uint16_t *rule)
+{
+	const uint64_t end = note->addr + note->size;
+	int err = 0;
+
+	while (!err && *done < note->unwind.n_rules && note->unwind.rules[*done].addr <= limit) {
+		const struct note_rule *n = &note->unwind.rules[(*done)++];
+
+		*rule = n->number;
+		err = fresh_next(ix, like, *rule, n->addr, end);
+	}
+	return err;
+}
+
 static int fresh_from_note(struct index *ix, const struct note *note, uint64_t birth)
 {
 	struct record r = {
@@ -170,16 +201,17 @@ static int fresh_from_note(struct index *ix, const struct note *note, uint64_t b
 	uint64_t addr = note->addr, end = note->addr + note->size;
 	struct note_str file = { "", 0 }; /* the last line's: most have it in common, */
 	uint32_t file_ref = 0;            /* with the function */
+	uint16_t rule = note->unwind.number;
+	size_t rules = 0;
 	int err = strings_intern(&ix->strings, note->name, &r.name);
 
 	ix->n_fresh = 0;
-	ix->fresh_rule = note->unwind.number;
 	if (!err)
 		err = abouts_about(&ix->abouts, &ix->strings, note->about, &r.about);
 	if (!err)
 		err = chains_of_note(ix, note);
 	if (!err)
-		err = fresh_next(ix, &r, addr, end);
+		err = fresh_next(ix, &r, rule, addr, end);
 	if (!err && note->about) {
 		file = note->about->file;
 		file_ref = abouts_file(&ix->abouts, r.about);
@@ -191,17 +223,21 @@ static int fresh_from_note(struct index *ix, const struct note *note, uint64_t b
 		if (l->addr < addr || l->addr >= end)
 			continue;
 		addr = l->addr;
+		err = fresh_rules_up_to(ix, note, &r, addr, &rules, &rule);
 		r.line = l->line;
 		r.column = l->column;
 		r.inlined = l->scope && l->scope <= note->n_scopes ? ix->chains[l->scope - 1] : 0;
 		if (l->file.len != file.len || (l->file.s != file.s && memcmp(l->file.s, file.s, file.len))) {
 			file = l->file;
-			err = strings_intern(&ix->strings, file, &file_ref);
+			if (!err)
+				err = strings_intern(&ix->strings, file, &file_ref);
 		}
 		r.file = file_ref;
 		if (!err)
-			err = fresh_next(ix, &r, addr, end);
+			err = fresh_next(ix, &r, rule, addr, end);
 	}
+	if (!err)
+		err = fresh_rules_up_to(ix, note, &r, end - 1, &rules, &rule);
 	if (!err)
 		ix->fresh[0].leads = true;
 	return err;
@@ -229,7 +265,7 @@ static bool known_already(const struct index *ix)
 	for (size_t i = 0; i < ix->n_fresh; i++) {
 		const struct record *old = record_at(ix, r + (uint32_t)i);
 
-		if (!same(old, &ix->fresh[i]) || record_rule(ix, r + (uint32_t)i) != ix->fresh_rule || old->taken ||
+		if (!same(old, &ix->fresh[i]) || record_rule(ix, r + (uint32_t)i) != ix->fresh_rules[i] || old->taken ||
 		    old->birth > ix->fresh[i].birth || !old->pieces)
 			return false;
 	}
@@ -685,7 +721,6 @@ static int move(struct index *ix, const struct note *note, uint64_t time)
 		return err ? err : born;
 	}
 	ix->n_fresh = 0;
-	ix->fresh_rule = record_rule(ix, from);
 	for (uint32_t i = from; i < to; i++) {
 		struct record rec = *record_at(ix, i);
 		uint64_t a = rec.start > note->old_addr ? rec.start : note->old_addr;
@@ -700,7 +735,7 @@ static int move(struct index *ix, const struct note *note, uint64_t time)
 		rec.exact = note->time != 0;
 		rec.pieces = 0;
 		rec.leads = false;
-		err = fresh_next(ix, &rec, a, to);
+		err = fresh_next(ix, &rec, record_rule(ix, i), a, to);
 		if (err)
 			return err;
 	}

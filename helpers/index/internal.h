@@ -103,7 +103,7 @@ struct index {
 	/* The note being added, as the records it will be. */
 	struct record *fresh;
 	size_t n_fresh, cap_fresh;
-	uint16_t fresh_rule;
+	uint16_t *fresh_rules;
 	uint32_t *chains; /* of its scopes: number of the chain that each ends */
 	size_t cap_chains;
 };

@@ -247,7 +247,7 @@ void index_stats(const struct index *ix, struct index_stats *out)
 		     ix->cap_chains * sizeof(*ix->chains) + spans_bytes(&ix->alive) +
 		     spans_bytes(&ix->dirty) + spans_bytes(&ix->forgotten) + past_bytes(&ix->past) +
 		     blocks * (uint64_t)sizeof(struct record_block) +
-		     ix->cap_blocks * sizeof(*ix->blocks) + ix->cap_fresh * sizeof(*ix->fresh) +
+		     ix->cap_blocks * sizeof(*ix->blocks) + ix->cap_fresh * (sizeof(*ix->fresh) + sizeof(*ix->fresh_rules)) +
 		     ix->n_clamp * sizeof(*ix->clamp);
 	for (uint32_t b = 0; b < blocks; b++) {
 		struct index_entry **views = ix->blocks[b]->views;

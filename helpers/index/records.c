@@ -53,7 +53,7 @@ int records_append(struct index *ix, uint32_t *first)
 			ix->latest = ix->fresh[i].birth;
 		ix->inexact |= !ix->fresh[i].exact;
 		ix->blocks[ix->n_records >> RECORDS_SHIFT]->rules[ix->n_records & (RECORDS_BLOCK - 1)] =
-			ix->fresh_rule;
+			ix->fresh_rules[i];
 		*record_at(ix, ix->n_records++) = ix->fresh[i];
 	}
 	ix->stats.instances += ix->n_fresh;

@@ -67,9 +67,18 @@ enum note_unwind_kind {
 	UNWIND_EH_FRAME,      /* data: .eh_frame_hdr and .eh_frame, as jitdump has them */
 };
 
+struct note_rule {
+	uint64_t addr;
+	uint16_t number;
+};
+
 struct note_unwind {
 	enum note_unwind_kind kind;
-	uint16_t number;     /* the follower's: of the rule in the kernel's maps (maps/spans.h) */
+	/* The follower's: number of the rule in the kernel's maps (maps/spans.h); and, where it
+	 * isn't the same in all of the code, from which address on it is another one. */
+	uint16_t number;
+	const struct note_rule *rules; /* sorted by address */
+	size_t n_rules;
 	uint32_t cfa_offset; /* UNWIND_FIXED: bytes from sp to the CFA */
 	int32_t fp_offset;   /* UNWIND_FIXED: the caller's fp is at CFA + this; 0: not saved */
 	uint64_t eh_frame_hdr_size; /* UNWIND_EH_FRAME: bytes at the end of `data` that are

@@ -707,6 +707,7 @@ void follow_free(struct follow *f)
 		free(g);
 	}
 	history_free(f);
+	note_rules_free(&f->note_rules);
 	lists_close(f);
 	close_fd(f->epoll_fd);
 	close_fd(f->wake_fd);

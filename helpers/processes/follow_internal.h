@@ -51,15 +51,15 @@ struct source {
 	bool moved_on;       /* has a successor, which was looked for */
 };
 
-/* note_rules.c's own: frames of a fixed size that notes told of, by number. */
+/* note_rules.c's own: the rules that notes told of, by number. */
 #define NOTE_RULES_PLACES (2 * USTACK_NOTE_RULES)
 struct note_rules {
 	uint16_t n;
 	uint16_t place[NOTE_RULES_PLACES]; /* hash table of numbers; 0: none */
-	struct {
-		uint32_t cfa_offset;
-		int32_t fp_offset;
-	} fixed[USTACK_NOTE_RULES];
+	struct ustack_rule rule[USTACK_NOTE_RULES];
+	struct note_rule *rows; /* of the note at hand */
+	size_t n_rows;
+	uint64_t began, spent; /* CLOCK_MONOTONIC ns: unwinding data was read since then for so long */
 };
 
 /* history.c's own. */
@@ -123,8 +123,9 @@ void follow_publish(struct follow *f, struct space *s);
 
 /* ---- note_rules.c ---- */
 
-/* How the note's code is unwound: the number of a rule in the kernel's maps. */
-uint16_t note_rule_number(struct follow *f, const struct note *note);
+/* How the note's code is unwound: unwind.number and rules, good until the next call. */
+void note_rules_of(struct follow *f, struct note *note);
+void note_rules_free(struct note_rules *r);
 
 /* ---- lists.c: by which probes unwind ---- */
 

@@ -29,7 +29,7 @@ struct build {
 	const struct unwind_file *file;
 	struct unwind_rules rules;
 	struct unwind_stats *stats;
-	uint64_t work; /* of UNWIND_MAX_STEPS */
+	uint64_t work, most; /* steps of libdw's */
 };
 
 /* ---- steps --------------------------------------------------------------------- */
@@ -93,7 +93,7 @@ static int compile_range(struct build *b, Dwarf_CFI *cfi, const struct unwind_ra
 
 		/* The guard has counted rows, but not those that a rule is cut into. */
 		b->work += r->steps;
-		if (b->work > UNWIND_MAX_STEPS)
+		if (b->work > b->most)
 			return -EFBIG;
 		if (!r->refused)
 			rule = rule_at(b, cfi, vaddr, &until);
@@ -110,6 +110,8 @@ static int compile(struct build *b, struct unwind_cfi *c, struct steps *s)
 {
 	int err = unwind_cfi_open(b->file, c, b->stats);
 	uint64_t at = 0;
+
+	b->most = c->most;
 
 	for (size_t i = 0; !err && c->cfi && i < c->n_ranges; i++) {
 		const struct unwind_range *r = &c->ranges[i];
@@ -310,6 +312,23 @@ int unwind_source_compile(struct unwind_source *source, struct unwind_table **ou
 	}
 	*out = t;
 	return 0;
+}
+
+int unwind_build_code(uint64_t addr, uint64_t size, const void *eh_frame, size_t eh_size,
+		      struct unwind_table **out)
+{
+	struct unwind_source s = { .file = { .fd = -1, .machine = EM_X86_64, .n_loads = 1 } };
+	int err;
+
+	*out = NULL;
+	if (!size || size > UNWIND_MAX_CODE || addr > INT64_MAX - size)
+		return -EFBIG;
+	s.file.loads[0] = (struct unwind_load){ .offset = 0, .size = size, .vaddr = addr };
+	err = unwind_cfi_take(&s.file, eh_frame, eh_size, addr + ((size + 7) & ~7ull), &s.eh);
+	if (!err)
+		err = unwind_source_compile(&s, out);
+	unwind_source_free(&s);
+	return err;
 }
 
 int unwind_build(int fd, struct unwind_table **out)

@@ -102,30 +102,57 @@ static void refuse_overlaps(struct unwind_cfi *c, struct unwind_stats *stats)
 	}
 }
 
+/* Room for a section of @size bytes, which is not 0. */
+static int begin(const struct unwind_file *f, size_t size, uint64_t addr, bool eh, struct unwind_cfi *c)
+{
+	struct head *head;
+
+	if (size > UNWIND_MAX_CFI)
+		return -EFBIG;
+	head = calloc(1, sizeof(*head) + size + UNWIND_GUARD_ROOM);
+	if (!head)
+		return -ENOMEM;
+	c->image = head;
+	c->data = (uint8_t *)(head + 1);
+	c->size = size;
+	c->addr = addr;
+	c->eh = eh;
+	c->most = UNWIND_MAX_STEPS;
+	write_head(head, f, c);
+	return 0;
+}
+
 int unwind_cfi_read(const struct unwind_file *f, const struct unwind_section *s, bool eh,
 		    struct unwind_cfi *c)
 {
-	struct head *head;
 	int err;
 
 	memset(c, 0, sizeof(*c));
 	if (!s->size)
 		return 0;
-	if (s->size > UNWIND_MAX_CFI)
-		return -EFBIG;
-	head = calloc(1, sizeof(*head) + s->size + UNWIND_GUARD_ROOM);
-	if (!head)
-		return -ENOMEM;
-	c->image = head;
-	c->data = (uint8_t *)(head + 1);
-	c->size = s->size;
-	c->addr = s->addr;
-	c->eh = eh;
-	write_head(head, f, c);
+	err = begin(f, s->size, s->addr, eh, c);
+	if (err)
+		return err;
 	err = unwind_file_bytes(f, c->data, s->size, s->offset);
 	if (err)
 		unwind_cfi_close(c);
 	return err;
+}
+
+int unwind_cfi_take(const struct unwind_file *f, const void *bytes, size_t size, uint64_t addr,
+		    struct unwind_cfi *c)
+{
+	int err;
+
+	memset(c, 0, sizeof(*c));
+	if (!size)
+		return 0;
+	err = begin(f, size, addr, true, c);
+	if (err)
+		return err;
+	c->most = UNWIND_MAX_CODE_STEPS;
+	memcpy(c->data, bytes, size);
+	return 0;
 }
 
 int unwind_cfi_open(const struct unwind_file *f, struct unwind_cfi *c, struct unwind_stats *stats)

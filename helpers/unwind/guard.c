@@ -175,8 +175,8 @@ static uint64_t once(const struct cost *cost)
 /* May instructions of @steps be run for each of their rows? */
 static bool afford(struct guard *g, const struct cost *cost, uint64_t steps)
 {
-	if (steps > UINT32_MAX || cost->rows >= UNWIND_MAX_STEPS / steps ||
-	    (cost->rows + 1) * steps > UNWIND_MAX_STEPS - g->steps ||
+	if (steps > UINT32_MAX || cost->rows >= g->cfi->most / steps ||
+	    (cost->rows + 1) * steps > g->cfi->most - g->steps ||
 	    cost->expressions > MAX_EXPRESSIONS - g->expressions)
 		return false;
 	g->steps += (cost->rows + 1) * steps;

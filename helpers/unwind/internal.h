@@ -50,14 +50,16 @@ struct unwind_range {
 };
 
 /* What libdw goes through for one table: libnode takes 310 million, libLLVM 500, either
- * less than 0.2 seconds. */
+ * less than 0.2 seconds. For one function of a JIT's: some thousand as a rule. */
 #define UNWIND_MAX_STEPS (1ull << 32)
+#define UNWIND_MAX_CODE_STEPS (1ull << 20)
 
 struct unwind_cfi {
 	void *image;   /* NULL: the file has no such section */
 	uint8_t *data; /* the section, in it */
 	size_t size;
 	uint64_t addr;
+	uint64_t most; /* steps */
 	bool eh;
 	Elf *elf;
 	Dwarf *dwarf; /* .debug_frame only */
@@ -68,6 +70,9 @@ struct unwind_cfi {
 
 /* Read one section into *@c, whatever is in it. */
 int unwind_cfi_read(const struct unwind_file *f, const struct unwind_section *s, bool eh,
+		    struct unwind_cfi *c);
+/* The same of .eh_frame that is in memory, to be thought of at address @addr. */
+int unwind_cfi_take(const struct unwind_file *f, const void *bytes, size_t size, uint64_t addr,
 		    struct unwind_cfi *c);
 /* Check it and give it to libdw; @c->cfi stays NULL if that can't use it. Adds to @stats.
  * Changes the section in memory. */

@@ -43,6 +43,14 @@ struct unwind_table {
  * a bound; or another negative errno.
  */
 int unwind_build(int fd, struct unwind_table **out);
+/*
+ * The same of @size bytes of code at @addr that are in no file, by the @eh_size bytes of
+ * .eh_frame that were told with it (`perf inject` has the layout: the section is thought of
+ * right behind the code, at a multiple of 8). Offsets in the table count from @addr. -EFBIG:
+ * more than a function has, or another negative errno.
+ */
+int unwind_build_code(uint64_t addr, uint64_t size, const void *eh_frame, size_t eh_size,
+		      struct unwind_table **out);
 void unwind_free(struct unwind_table *t); /* NULL is fine */
 
 /* Bytes that @t takes. */

@@ -4,6 +4,7 @@
  * guess. A guess never reads as a fact, and what is sure has no mark.
  */
 #include "session_scene.h"
+#include "../unit/cfi_writer.h"
 
 extern "C" {
 #include "maps/spans.h"
@@ -142,10 +143,12 @@ uint16_t rule_of(struct follow *f, note_unwind_kind kind, uint32_t cfa_offset = 
 {
 	note n = {};
 
+	n.size = 16;
 	n.unwind.kind = kind;
 	n.unwind.cfa_offset = cfa_offset;
 	n.unwind.fp_offset = fp_offset;
-	return note_rule_number(f, &n);
+	note_rules_of(f, &n);
+	return n.unwind.number;
 }
 
 struct ustack_rule rule_in(struct ustack *u, uint16_t number)
@@ -185,9 +188,54 @@ TEST_F(SessionGuess, WhatNoRuleSaysEndsTheWalk)
 {
 	EXPECT_EQ(USTACK_NOTE_FRAME, rule_of(u->follow, UNWIND_FRAME_POINTER));
 	EXPECT_EQ(USTACK_NOTE_UNTOLD, rule_of(u->follow, UNWIND_UNKNOWN));
-	EXPECT_EQ(USTACK_NOTE_NONE, rule_of(u->follow, UNWIND_EH_FRAME));
+	EXPECT_EQ(USTACK_NOTE_UNTOLD, rule_of(u->follow, UNWIND_EH_FRAME)) << "no data says nothing";
 	EXPECT_EQ(USTACK_NOTE_NONE, rule_of(u->follow, UNWIND_FIXED, 0));
 	EXPECT_EQ(USTACK_NOTE_NONE, rule_of(u->follow, UNWIND_FIXED, UINT32_MAX));
+}
+
+/* Unwinding data of the note's own: each part of the code has the rule that it tells. */
+TEST_F(SessionGuess, UnwindingDataIsCompiled)
+{
+	cfi_writer::Section data;
+	note n = {};
+
+	data.cie();
+	data.fde(-64, 50, cfi_writer::advance(4) + cfi_writer::cfa_offset(48));
+	data.end();
+	n.addr = 0x7f0000400000;
+	n.size = 60;
+	n.unwind.kind = UNWIND_EH_FRAME;
+	n.unwind.data = { data.out.data(), data.out.size() };
+	note_rules_of(u->follow, &n);
+	ASSERT_EQ(2u, n.unwind.n_rules);
+	EXPECT_EQ(n.addr + 4, n.unwind.rules[0].addr);
+	EXPECT_EQ(n.addr + 50, n.unwind.rules[1].addr);
+	EXPECT_EQ(8, rule_in(u, n.unwind.number).offset);
+	EXPECT_EQ(48, rule_in(u, n.unwind.rules[0].number).offset);
+	EXPECT_EQ(USTACK_NOTE_UNTOLD, n.unwind.rules[1].number) << "it says nothing of the end";
+}
+
+/* Data that takes long to read has its share of time, and what comes beyond it is counted. */
+TEST_F(SessionGuess, UnwindingDataHasItsShareOfTime)
+{
+	cfi_writer::Section data;
+	std::string rows;
+	note n = {};
+
+	for (int i = 0; i < 250; i++)
+		rows += cfi_writer::advance(1) + cfi_writer::cfa_offset(16 + 8 * (i & 1));
+	data.cie();
+	data.fde(-4096, 4096, rows);
+	data.end();
+	n.addr = 0x7f0000400000;
+	n.size = 4096;
+	n.unwind.kind = UNWIND_EH_FRAME;
+	n.unwind.data = { data.out.data(), data.out.size() };
+	for (int i = 0; i < 1000000 && !lost("rules_unread"); i++)
+		note_rules_of(u->follow, &n);
+	EXPECT_EQ(1u, lost("rules_unread"));
+	EXPECT_EQ(USTACK_NOTE_NONE, n.unwind.number);
+	EXPECT_EQ(0u, n.unwind.n_rules);
 }
 
 TEST_F(SessionGuess, TooManySizesAreCountedAndEndTheWalk)

@@ -110,4 +110,45 @@ TEST_F(IndexRules, ForgettingOthersChangesNothing)
 	EXPECT_TRUE(index_forgot(ix, USTACK_INSTANCE(6, 1)));
 }
 
+/* The prologue's rule is another than the rest's, and that holds across lines. */
+TEST_F(IndexRules, ARuleChangesWithinTheCode)
+{
+	note n = {};
+	const note_line lines[] = { { kAt, 10, 0, 0, {} }, { kAt + 16, 11, 0, 0, {} }, { kAt + 32, 12, 0, 0, {} } };
+	const note_rule rules[] = { { kAt + 1, 4 }, { kAt + 16, 5 }, { kAt + 60, 3 } };
+
+	n.type = NOTE_CODE;
+	n.addr = kAt;
+	n.size = 64;
+	n.time = kSec;
+	n.name = { "f", 1 };
+	n.lines = lines;
+	n.n_lines = 3;
+	n.unwind.number = 3;
+	n.unwind.rules = rules;
+	n.unwind.n_rules = 3;
+	ASSERT_EQ(0, index_add(ix, &n, kSec));
+	const struct {
+		uint64_t at;
+		uint32_t rule, line;
+	} want[] = { { 0, 3, 10 }, { 1, 4, 10 }, { 15, 4, 10 }, { 16, 5, 11 }, { 32, 5, 12 }, { 59, 5, 12 }, { 60, 3, 12 } };
+	for (const auto &w : want) {
+		EXPECT_EQ(w.rule, rule(kAt + w.at, kSec)) << w.at;
+		EXPECT_EQ(w.line, at(kAt + w.at, kSec)->line) << w.at;
+	}
+	/* The same note again is the same code; with another rule it is other code. */
+	uint64_t before = at(kAt, kSec)->instance;
+	n.time = 2 * kSec;
+	ASSERT_EQ(0, index_add(ix, &n, 2 * kSec));
+	EXPECT_EQ(before, at(kAt, 2 * kSec)->instance);
+	n.unwind.n_rules = 2;
+	n.time = 3 * kSec;
+	ASSERT_EQ(0, index_add(ix, &n, 3 * kSec));
+	EXPECT_NE(before, at(kAt, 3 * kSec)->instance);
+	/* And moves along. */
+	ASSERT_EQ(0, add(kAt + 4096, "", 4 * kSec, 0, NOTE_MOVE, kAt));
+	EXPECT_EQ(3u, rule(kAt + 4096, 4 * kSec));
+	EXPECT_EQ(4u, rule(kAt + 4096 + 15, 4 * kSec));
+}
+
 } // namespace
