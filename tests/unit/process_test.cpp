@@ -308,11 +308,11 @@ TEST(ProcessOpen, JavasSwitchIsSeenOnTheCommandLineAndInTheEnvironment)
 		}
 		struct process *p = nullptr;
 		bool found = false;
-		for (bool there = false; !there; process_free(p)) {
-			if (process_open(pid, &p))
-				break;
-			there = exe == p->exe;
+		/* Stopped by itself: the program is there, with arguments and environment. */
+		if (waitpid(pid, nullptr, WUNTRACED) == pid && process_open(pid, &p) == 0) {
+			EXPECT_EQ(exe, p->exe);
 			found = p->frames_switched;
+			process_free(p);
 		}
 		kill(pid, SIGKILL);
 		waitpid(pid, nullptr, 0);
