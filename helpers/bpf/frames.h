@@ -88,12 +88,15 @@ static __always_inline int ustack_frames_digest(struct ustack_frames *f, __u64 a
 	HIDE(n);
 	if (n > USTACK_DIGEST_BYTES)
 		n = USTACK_DIGEST_BYTES;
-	__builtin_memset(word, 0, USTACK_DIGEST_BYTES);
+	AGAIN(word[n >> 3 & (USTACK_DIGEST_BYTES / 8 - 1)]) = 0; /* what the last bytes leave over */
 	if (n && (at < USTACK_PAGE_SIZE || bpf_probe_read_user(word, n, (void *)at)))
 		return 0;
 #pragma clang loop unroll(disable)
-	for (__u32 i = 0; i < USTACK_DIGEST_BYTES / 8; i++)
+	for (__u32 i = 0; i < USTACK_DIGEST_BYTES / 8; i++) {
+		if (8 * i >= n)
+			break;
 		digest = USTACK_DIGEST(digest, AGAIN(word[i]));
+	}
 	*out = digest;
 	return 1;
 }

@@ -35,8 +35,9 @@ uint64_t frame_digest(const void *bytes, size_t size)
 {
 	uint64_t word[64] = { 0 }, digest = USTACK_DIGEST_SEED; /* USTACK_DIGEST_BYTES in all */
 
-	memcpy(word, bytes, size < sizeof(word) ? size : sizeof(word));
-	for (size_t i = 0; i < sizeof(word) / sizeof(word[0]); i++)
+	size = size < sizeof(word) ? size : sizeof(word);
+	memcpy(word, bytes, size);
+	for (size_t i = 0; 8 * i < size; i++)
 		digest = USTACK_DIGEST(digest, word[i]);
 	return digest;
 }
