@@ -83,17 +83,18 @@ static __always_inline __u64 ustack_frames_at(struct ustack_frames *f, __u64 off
 
 static __always_inline int ustack_frames_digest(struct ustack_frames *f, __u64 at, __u64 size, __u64 *out)
 {
-	__u64 *word = (void *)(f->piece + USTACK_AT_DIGEST), digest = USTACK_DIGEST_SEED, n = size;
+	__u64 *word = (void *)(f->piece + USTACK_AT_DIGEST), digest = USTACK_DIGEST_SEED, last = size, n = size;
 
+	HIDE(last);
+	AGAIN(word[last >> 3 & (USTACK_DIGEST_BYTES / 8 - 1)]) = 0; /* what the last bytes leave over */
 	HIDE(n);
 	if (n > USTACK_DIGEST_BYTES)
 		n = USTACK_DIGEST_BYTES;
-	AGAIN(word[n >> 3 & (USTACK_DIGEST_BYTES / 8 - 1)]) = 0; /* what the last bytes leave over */
 	if (n && (at < USTACK_PAGE_SIZE || bpf_probe_read_user(word, n, (void *)at)))
 		return 0;
 #pragma clang loop unroll(disable)
 	for (__u32 i = 0; i < USTACK_DIGEST_BYTES / 8; i++) {
-		if (8 * i >= n)
+		if (8 * i >= size)
 			break;
 		digest = USTACK_DIGEST(digest, AGAIN(word[i]));
 	}
