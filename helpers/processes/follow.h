@@ -16,6 +16,7 @@
 #include "maps/maps.h"
 #include "notes/reader.h"
 #include "processes/process.h"
+#include "runtimes/frames.h"
 
 enum space_notes {
 	SPACE_NOTES_NONE,    /* looked, there are none (yet) */
@@ -70,6 +71,8 @@ struct space {
 	bool outside;       /* a note lay outside the mappings known */
 	uint64_t clean_at;  /* CLOCK_MONOTONIC ns: what had died by then is in no map of the kernel's */
 	uint64_t dead_kept; /* instances that are dead and were not forgotten the last time */
+	struct runtime_copy copy; /* note_rules.c's own: what its functions are copies of */
+	bool copy_seen, copy_known;
 	bool list_partial;  /* its list lacks files that were not read yet */
 	bool list_asked;    /* a probe found code that it does not have; not looked for yet */
 	uint64_t list_pause; /* ns: so long probes are not to ask again, after they did in vain */

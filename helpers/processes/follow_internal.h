@@ -123,8 +123,8 @@ void follow_publish(struct follow *f, struct space *s);
 
 /* ---- note_rules.c ---- */
 
-/* How the note's code is unwound: unwind.number and rules, good until the next call. */
-void note_rules_of(struct follow *f, struct note *note);
+/* How the note's code, the space's, is unwound: unwind.number and rules, good until the next call. */
+void note_rules_of(struct follow *f, struct space *s, struct note *note);
 void note_rules_free(struct note_rules *r);
 
 /* ---- lists.c: by which probes unwind ---- */

@@ -10,6 +10,8 @@
  * Of code of which nothing is said, and of whose runtime it is known that it keeps no
  * frame pointers, the walk does not go on: it would be led by whatever is in the register.
  *
+ * CPython's functions are copies of a few instructions, which are looked at once a process.
+ *
  * Anybody can write unwinding data that takes long to read, and a function may have a
  * thousand times as much of it as of code. So there is a share of time for it; what comes
  * beyond that is counted, and ends the walk.
@@ -17,6 +19,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "maps/tables.h"
 #include "processes/follow_internal.h"
@@ -166,7 +169,45 @@ static void take_data(struct follow *f, struct note *note, uint16_t unsaid)
 	u->n_rules = r->n_rows - 1;
 }
 
-void note_rules_of(struct follow *f, struct note *note)
+/* ---- copies ------------------------------------------------------------------------ */
+
+static bool read_code(const struct process *p, uint64_t addr, unsigned char code[RUNTIME_COPY_BYTES])
+{
+	int fd = p ? process_open_memory(p) : -1;
+	bool all = fd >= 0 && pread(fd, code, RUNTIME_COPY_BYTES, (off_t)addr) == RUNTIME_COPY_BYTES;
+
+	if (fd >= 0)
+		close(fd);
+	return all;
+}
+
+/* As the first one that can be read; all of a process's are the same. */
+static void take_copy(struct follow *f, struct space *s, struct note *note)
+{
+	struct note_unwind *u = &note->unwind, outside = { .cfa_offset = 8 }, inside = { .cfa_offset = 0 };
+	unsigned char code[RUNTIME_COPY_BYTES];
+	struct note_rules *r = &f->note_rules;
+
+	if (!s->copy_seen && read_code(s->process, note->addr, code)) {
+		s->copy_seen = true;
+		s->copy_known = runtime_copy_unwind(code, &s->copy);
+	}
+	u->number = USTACK_NOTE_NONE;
+	if (!s->copy_known)
+		return;
+	inside.cfa_offset = s->copy.cfa_offset;
+	inside.fp_offset = s->copy.fp_offset;
+	r->n_rows = 0;
+	if (add_row(r, note->addr, number_of_fixed(f, &outside)) ||
+	    add_row(r, note->addr + s->copy.from, number_of_fixed(f, &inside)) ||
+	    add_row(r, note->addr + s->copy.to, number_of_fixed(f, &outside)))
+		return;
+	u->number = r->rows[0].number;
+	u->rules = r->rows + 1;
+	u->n_rules = r->n_rows - 1;
+}
+
+void note_rules_of(struct follow *f, struct space *s, struct note *note)
 {
 	const bool none = runtime_keeps_no_frames(note->name, note->about);
 	const uint16_t unsaid = none ? USTACK_NOTE_NONE : USTACK_NOTE_UNTOLD;
@@ -174,6 +215,10 @@ void note_rules_of(struct follow *f, struct note *note)
 
 	u->rules = NULL;
 	u->n_rules = 0;
+	if (s && !note->about && runtime_is_copy(note->name)) {
+		take_copy(f, s, note);
+		return;
+	}
 	switch (u->kind) {
 	case UNWIND_UNKNOWN:
 		u->number = unsaid;

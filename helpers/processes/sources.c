@@ -113,7 +113,7 @@ static int take_note(void *ctx, const struct note *note)
 	if (is_ahead(&timed, d->now))
 		timed.time = 0;
 	if (note->type == NOTE_CODE)
-		note_rules_of(d->f, &timed);
+		note_rules_of(d->f, s, &timed);
 	note = &timed;
 	if (note->type == NOTE_CLOSE || note->type == NOTE_SUCCESSOR) {
 		d->source->ended = true;

@@ -53,6 +53,26 @@ bool runtime_keeps_no_frames(struct note_str name, const struct note_about *abou
 	return false;
 }
 
+bool runtime_is_copy(struct note_str name)
+{
+	for (size_t i = 0; i < runtime_count; i++) {
+		const struct runtime *r = runtime_table[i];
+		struct code_name parsed = { .runtime = r };
+
+		if (r->copy_unwind && r->parse(name, &parsed))
+			return true;
+	}
+	return false;
+}
+
+bool runtime_copy_unwind(const unsigned char *code, struct runtime_copy *out)
+{
+	for (size_t i = 0; i < runtime_count; i++)
+		if (runtime_table[i]->copy_unwind && runtime_table[i]->copy_unwind(code, out))
+			return true;
+	return false;
+}
+
 bool runtime_symbol_keeps_frames(const char *symbol)
 {
 	for (size_t i = 0; i < runtime_count; i++) {

@@ -20,6 +20,19 @@ enum code_frames {
 enum code_frames runtime_frames(struct note_str name, const struct note_about *about);
 /* Is it code that keeps none, in whatever process? Cheaper than to ask for more. */
 bool runtime_keeps_no_frames(struct note_str name, const struct note_about *about);
+/*
+ * Is @name that of a copy of code that is the same for all of a process's functions? Then
+ * its instructions (@code, of which RUNTIME_COPY_BYTES are enough) tell how its caller
+ * is found; false: they are none that are known.
+ */
+#define RUNTIME_COPY_BYTES 16
+struct runtime_copy {
+	uint32_t from, to;   /* between these offsets CFA = sp + cfa_offset, else sp + 8 */
+	uint32_t cfa_offset;
+	int32_t fp_offset;   /* there the caller's fp is at CFA + this; 0: not saved */
+};
+bool runtime_is_copy(struct note_str name);
+bool runtime_copy_unwind(const unsigned char *code, struct runtime_copy *out);
 /* Of code in an executable that no CFI tells of, by its symbol. */
 bool runtime_symbol_keeps_frames(const char *symbol);
 /* What the command line or the environment of such an executable (its base name) must

@@ -31,6 +31,8 @@ struct runtime {
 	enum code_frames frames;    /* of code whose notes do not say how it is unwound */
 	const char *frames_switch;  /* CODE_FRAMES_SWITCH: what has to be in the command line or
 				     * the environment */
+	/* Its functions' code is copies of one: runtime_copy_unwind(); else NULL. */
+	bool (*copy_unwind)(const unsigned char *code, struct runtime_copy *out);
 	const char *note_kind;      /* of the ustack notes that an extension of ours writes */
 	const char *framed_symbols; /* with these letters begin symbols of code of its own in
 				     * its executable, without CFI, which keeps frame pointers */

@@ -147,7 +147,7 @@ uint16_t rule_of(struct follow *f, note_unwind_kind kind, uint32_t cfa_offset = 
 	n.unwind.kind = kind;
 	n.unwind.cfa_offset = cfa_offset;
 	n.unwind.fp_offset = fp_offset;
-	note_rules_of(f, &n);
+	note_rules_of(f, nullptr, &n);
 	return n.unwind.number;
 }
 
@@ -162,6 +162,29 @@ struct ustack_rule rule_in(struct ustack *u, uint16_t number)
 	memcpy(&rule, static_cast<uint32_t *>(words) + USTACK_WORD_NOTE_RULES + number * USTACK_RULE_WORDS, sizeof(rule));
 	munmap(words, size);
 	return rule;
+}
+
+/* Python's: what tells how it is unwound are its instructions, here, in this process. */
+TEST_F(SessionGuess, APythonFunctionsTrampolineIsUnwoundAsItsInstructionsSay)
+{
+	static const unsigned char trampoline[] = { 0x48, 0x83, 0xec, 0x08, 0xff, 0xd1, 0x48, 0x83, 0xc4, 0x08, 0xc3 };
+	void *code = mmap(nullptr, 8192, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	const uint64_t at = reinterpret_cast<uint64_t>(code);
+
+	ASSERT_NE(MAP_FAILED, code);
+	memcpy(code, trampoline, sizeof(trampoline));
+	append(perf_map.path, line(at, 11, "py::work:/srv/app.py"));
+	see(space);
+	uint64_t token = instance(at);
+	EXPECT_GE(USTACK_INSTANCE_RULE(USTACK_TOKEN_VALUE(token)), static_cast<unsigned>(USTACK_NOTE_FIRST));
+	EXPECT_EQ("-|[py]|-|", lines(of({ native(CODE), token, native(CODE) }, USTACK_F_WHOLE)));
+	/* As the leaf it may be where its frame is not made yet: that has a rule of its own. */
+	EXPECT_NE(token, instance(at + 4));
+	EXPECT_EQ(8, rule_in(u, USTACK_INSTANCE_RULE(USTACK_TOKEN_VALUE(token))).offset);
+	EXPECT_EQ(16, rule_in(u, USTACK_INSTANCE_RULE(USTACK_TOKEN_VALUE(instance(at + 4)))).offset);
+	EXPECT_EQ(16, rule_in(u, USTACK_INSTANCE_RULE(USTACK_TOKEN_VALUE(instance(at + 6)))).offset);
+	EXPECT_EQ(8, rule_in(u, USTACK_INSTANCE_RULE(USTACK_TOKEN_VALUE(instance(at + 10)))).offset);
+	munmap(code, 8192);
 }
 
 TEST_F(SessionGuess, FramesOfAFixedSizeHaveARuleForEachSize)
@@ -206,7 +229,7 @@ TEST_F(SessionGuess, UnwindingDataIsCompiled)
 	n.size = 60;
 	n.unwind.kind = UNWIND_EH_FRAME;
 	n.unwind.data = { data.out.data(), data.out.size() };
-	note_rules_of(u->follow, &n);
+	note_rules_of(u->follow, nullptr, &n);
 	ASSERT_EQ(2u, n.unwind.n_rules);
 	EXPECT_EQ(n.addr + 4, n.unwind.rules[0].addr);
 	EXPECT_EQ(n.addr + 50, n.unwind.rules[1].addr);
@@ -232,7 +255,7 @@ TEST_F(SessionGuess, UnwindingDataHasItsShareOfTime)
 	n.unwind.kind = UNWIND_EH_FRAME;
 	n.unwind.data = { data.out.data(), data.out.size() };
 	for (int i = 0; i < 1000000 && !lost("rules_unread"); i++)
-		note_rules_of(u->follow, &n);
+		note_rules_of(u->follow, nullptr, &n);
 	EXPECT_EQ(1u, lost("rules_unread"));
 	EXPECT_EQ(USTACK_NOTE_NONE, n.unwind.number);
 	EXPECT_EQ(0u, n.unwind.n_rules);
