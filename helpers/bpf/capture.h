@@ -80,7 +80,8 @@ extern void *ustack_map(__u32 which) __attribute__((const));
  *
  * @ctx: the program's context, as bpf_get_stack() wants it.
  * @frames: how many frames to keep at most, 1 to USTACK_MAX_FRAMES; 0 and what
- *     is larger mean USTACK_MAX_FRAMES. Preferably a constant.
+ *     is larger mean USTACK_MAX_FRAMES. Preferably a constant. (With bcc, and where the walk
+ *     is the kernel's: 127. A stack of more than 128 takes 8 KB, and there is room for 2,048.)
  * @flags: 0, USTACK_WALK or USTACK_AT_ENTRY; a constant.
  *
  * Returns the stored stack's id, or one of the USTACK_ID_* below USTACK_ID_MIN,

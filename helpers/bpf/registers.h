@@ -23,14 +23,13 @@
 #define USTACK_CONTEXT_NONE 0 /* only sp, bp, bx are known; */
 #define USTACK_CONTEXT_TASK 1 /* or all, by walk.regs; or by the sigcontext at this address */
 
-#define USTACK_BEFORE 128
+#define USTACK_BEFORE 64
 
 /* The piece with @at in it: to the end of its page. */
 static __always_inline int ustack_piece_read(struct ustack_slot *slot, __u64 at)
 {
 	const __u64 in_page = at & (USTACK_PAGE_SIZE - 1);
-	const __u64 room = ustack_bit_less(in_page, USTACK_BEFORE);
-	const __u64 before = ustack_choose(room, in_page, USTACK_BEFORE);
+	const __u64 before = ustack_choose(ustack_bit_less(in_page, USTACK_BEFORE), in_page, USTACK_BEFORE);
 	__u64 size = USTACK_PAGE_SIZE - in_page + before;
 
 	at -= before;

@@ -60,6 +60,25 @@ static __always_inline int ustack_is_mov(__u64 bytes)
 	return bytes == USTACK_MOV_RSP_RBP || bytes == USTACK_MOV_RSP_RBP_2;
 }
 
+/* @at, of which a uprobe may have taken the first byte (int3), as it was: if what is left of it is
+ * of one of the instructions that make a frame. @last is the byte before. */
+#define USTACK_INT3 0xcc
+
+static __always_inline __u64 ustack_without_uprobe(__u64 at, __u64 last)
+{
+	const __u64 rest = at >> 8;
+
+	if ((at & 255) != USTACK_INT3)
+		return at;
+	if ((rest & 0xffffff) == USTACK_ENDBR64 >> 8)
+		return rest << 8 | (USTACK_ENDBR64 & 255);
+	if (ustack_is_mov(rest))
+		return rest << 8 | USTACK_PUSH_RBP;
+	if (last == USTACK_PUSH_RBP && ustack_is_mov(rest << 8 | (USTACK_MOV_RSP_RBP & 255)))
+		return rest << 8 | (USTACK_MOV_RSP_RBP & 255);
+	return at;
+}
+
 /*
  * Where code that keeps frame pointers is, by its bytes at @ip: before it has pushed rbp, or
  * before it returns, the return address is on top of the stack; between the push
@@ -76,7 +95,7 @@ static __always_inline int ustack_step_by_bytes(__u64 ip, struct ustack_rule_rea
 
 	if (bpf_probe_read_user(&code.last, 9, (void *)(ip - 1)))
 		return 0;
-	at = code.at;
+	at = ustack_without_uprobe(code.at, code.last);
 	if ((at & 0xffffffff) == USTACK_ENDBR64)
 		at >>= 32;
 	on_top = (at & 255) == USTACK_RET || (at & 255) == USTACK_RET_N ||

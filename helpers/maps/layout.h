@@ -129,7 +129,7 @@ struct ustack_page_key {
 
 /* ---- stored stacks ---------------------------------------------------- */
 
-#define USTACK_MAX_FRAMES 127 /* kernel.perf_event_max_stack's default */
+#define USTACK_MAX_FRAMES 1024 /* the kernel's own walk: kernel.perf_event_max_stack, 127 */
 #define USTACK_CLASS32 32
 #define USTACK_CLASS128 128
 #define USTACK_CLASS1024 1024
@@ -341,7 +341,7 @@ _Static_assert(sizeof(struct ustack_stack128) == 40 + 128 * 8, "one layout on bo
 _Static_assert(sizeof(struct ustack_stack1024) == 40 + 1024 * 8, "one layout on both sides");
 _Static_assert(sizeof(struct ustack_memo) == 64, "one layout on both sides");
 _Static_assert(sizeof(struct ustack_event) == 24, "one layout on both sides");
-_Static_assert(USTACK_MAX_FRAMES < USTACK_CLASS128, "a stack fits its class");
+_Static_assert(USTACK_MAX_FRAMES <= USTACK_CLASS1024, "a stack fits its class");
 _Static_assert((1u << USTACK_RUN_COUNT_BITS) > USTACK_RUN_MAX_ENTRIES, "count fits the head");
 
 #endif

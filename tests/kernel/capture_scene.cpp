@@ -53,13 +53,18 @@ ut_cross_ret:
 ut_cross_end:
 	.globl ut_root
 ut_root:
+	.cfi_startproc
 	push %rbp
+	.cfi_def_cfa_offset 16
+	.cfi_offset %rbp, -16
 	xor %ebp, %ebp
 	mov %rdi, %rax
 	mov %rsi, %rdi
 	call *%rax
 	pop %rbp
+	.cfi_def_cfa_offset 8
 	ret
+	.cfi_endproc
 	.popsection
 )");
 

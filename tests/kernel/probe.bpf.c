@@ -28,15 +28,17 @@ static __always_inline void tell(__u64 id, __u32 which)
 	bpf_ringbuf_output(&seen, &s, sizeof(s), 0);
 }
 
+#define FRAMES 127 /* as ustack(helper) has it by default */
+
 #define SHAPE(name, section)                                                  \
 	SEC(section) int name##_1(void *ctx)                                   \
 	{                                                                      \
-		tell(ustack_capture(ctx, USTACK_MAX_FRAMES, USTACK_WALK), 1);             \
+		tell(ustack_capture(ctx, FRAMES, USTACK_WALK), 1);             \
 		return 0;                                                      \
 	}                                                                      \
 	SEC(section) int name##_2(void *ctx)                                   \
 	{                                                                      \
-		tell(ustack_capture(ctx, USTACK_MAX_FRAMES, USTACK_WALK), 1);             \
+		tell(ustack_capture(ctx, FRAMES, USTACK_WALK), 1);             \
 		tell(ustack_capture(ctx, 5, USTACK_WALK), 2);                            \
 		return 0;                                                      \
 	}
@@ -60,9 +62,15 @@ SEC("uprobe") int uprobe_20(void *ctx)
 	return 0;
 }
 
+SEC("uprobe") int uprobe_deep(void *ctx)
+{
+	tell(ustack_capture(ctx, USTACK_MAX_FRAMES, USTACK_WALK), 1024);
+	return 0;
+}
+
 SEC("uprobe") int uprobe_entry(void *ctx)
 {
-	tell(ustack_capture(ctx, USTACK_MAX_FRAMES, USTACK_AT_ENTRY), 1);
+	tell(ustack_capture(ctx, FRAMES, USTACK_AT_ENTRY), 1);
 	return 0;
 }
 
@@ -70,8 +78,8 @@ SEC("uprobe") int uprobe_entry(void *ctx)
 #define BOTH(name, section)                                                   \
 	SEC(section) int name##_both(void *ctx)                                \
 	{                                                                      \
-		tell(ustack_capture(ctx, USTACK_MAX_FRAMES, USTACK_WALK), 1);   \
-		tell(ustack_capture(ctx, USTACK_MAX_FRAMES, 0), 2);            \
+		tell(ustack_capture(ctx, FRAMES, USTACK_WALK), 1);   \
+		tell(ustack_capture(ctx, FRAMES, 0), 2);            \
 		return 0;                                                      \
 	}
 BOTH(uprobe, "uprobe")

@@ -269,7 +269,7 @@ TEST_F(SessionText, FurtherFramesAreTold)
 TEST_F(SessionText, DeepStacksAreWhole)
 {
 	uint64_t at = reinterpret_cast<uint64_t>(&session_test_function);
-	std::vector<uint64_t> tokens(USTACK_MAX_FRAMES, native(at + 1));
+	std::vector<uint64_t> tokens(USTACK_CLASS128, native(at + 1));
 	std::string expected = "\n";
 	for (size_t i = 0; i < tokens.size(); i++)
 		expected += "session_test_function+1\n";

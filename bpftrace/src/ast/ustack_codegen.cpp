@@ -36,11 +36,9 @@ const char *DROPPED = "ustack_dropped";
 const char *MAP = "ustack_map";
 const char *WALK = "ustack-walk"; // a probe's attribute
 
-// USTACK_WALK and USTACK_AT_ENTRY of helpers/bpf/capture.h in libustack. 0: by the
-// kernel's own walk, which looks at the instruction itself.
+// USTACK_WALK and USTACK_AT_ENTRY of helpers/bpf/capture.h in libustack
 enum Walk : uint64_t
 {
-  KERNELS = 0,
   OWN = 1,
   OWN_AT_ENTRY = 2,
 };
@@ -50,7 +48,7 @@ Walk walk_at(const AttachPoint &ap)
   if (probetype(ap.provider) != ProbeType::uprobe)
     return OWN;
   return ap.address == 0 && ap.func_offset == 0 && !ap.func.empty() ? OWN_AT_ENTRY
-                                                                    : KERNELS;
+                                                                    : OWN;
 }
 
 std::vector<CallInst *> calls_of(Function &callee)
@@ -166,11 +164,12 @@ void note_ustack_walk(Function &function, const Probe &probe, BPFtrace &bpftrace
   if (!bpftrace.resources.needs_ustack_helper)
     return;
 
-  // One program may serve several attach points, of several kinds
+  // One program may serve several attach points, of several kinds. That a function
+  // is at its entry need not be told if there are tables of its file.
   Walk walk = walk_at(*probe.attach_points->front());
   for (const AttachPoint *ap : *probe.attach_points)
     if (walk_at(*ap) != walk)
-      walk = KERNELS;
+      walk = OWN;
   function.addFnAttr(WALK, std::to_string(walk));
 }
 
