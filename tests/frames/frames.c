@@ -33,6 +33,7 @@
 #include "runtimes/walker.h"
 
 #define MAX_KNOWN (1u << 16)
+#define MAX_LINKS 1024
 
 struct known {
 	uint64_t id;
@@ -47,6 +48,8 @@ struct run {
 	struct target target;
 	const struct walker *walker;
 	struct walker_process walked;
+	struct bpf_link *links[MAX_LINKS];
+	size_t n_links;
 	struct known known[MAX_KNOWN]; /* by id, open addressing */
 	unsigned long stacks, objects, unnamed, ns;
 };
@@ -122,6 +125,13 @@ static uint32_t fsbase_offset(void)
 	return at;
 }
 
+static void keep(struct run *r, struct bpf_link *link)
+{
+	if (!link || r->n_links == MAX_LINKS)
+		die("attach", errno);
+	r->links[r->n_links++] = link;
+}
+
 /* What is executable and of no file, and the memory about it, whose code may be yet to come. */
 static void find_made(const struct process *p, unsigned long long *start, unsigned long long *end)
 {
@@ -153,8 +163,7 @@ static void load(struct run *r, pid_t pid)
 	find_made(r->process, &r->skel->bss->made, &r->skel->bss->made_end);
 	if (bpf_map_update_elem(bpf_map__fd(r->skel->maps.roots), &space, &r->walked.roots, BPF_ANY))
 		die("roots", errno);
-	if (!bpf_program__attach(r->skel->progs.on_mark))
-		die("attach", errno);
+	keep(r, bpf_program__attach(r->skel->progs.on_mark));
 }
 
 static void sample(struct run *r, unsigned long hertz)
@@ -166,8 +175,9 @@ static void sample(struct run *r, unsigned long hertz)
 						.config = PERF_COUNT_SW_CPU_CLOCK, .freq = 1, .sample_freq = hertz };
 		int fd = (int)syscall(SYS_perf_event_open, &attr, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC);
 
-		if (fd < 0 || !bpf_program__attach_perf_event(r->skel->progs.on_sample, fd))
+		if (fd < 0)
 			die("sample", errno);
+		keep(r, bpf_program__attach_perf_event(r->skel->progs.on_sample, fd));
 	}
 }
 
@@ -289,6 +299,8 @@ static int tell_sizes(struct run *r)
 
 static void close_run(struct run *r)
 {
+	for (size_t i = 0; i < r->n_links; i++)
+		bpf_link__destroy(r->links[i]);
 	for (size_t i = 0; i < MAX_KNOWN; i++)
 		frame_names_free(&r->known[i].names);
 	frames__destroy(r->skel);
