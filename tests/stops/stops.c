@@ -16,7 +16,9 @@
  * cannot be judged is counted apart: libdw lost its own way; or the thread was not
  * stopped where it was sampled (in a virtual machine an instruction may still pass). What
  * was walked by the mappings of before is not judged at all. Where no CFI says anything,
- * both guess by frame pointer: libdw is no judge of that, so those are told apart.
+ * both guess by frame pointer: libdw is no judge of that, so those are told apart. And where
+ * the walk knows from the leaf's bytes that it has no frame of its own, libdw leaves its
+ * caller out.
  */
 #include <bpf/libbpf.h>
 #include <elfutils/libdwfl.h>
@@ -35,9 +37,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "maps/maps.h"
+#include "maps/tables.h"
+#include "processes/process.h"
+#include "processes/unwinding.h"
 #include "stops.h"
 #include "stops.skel.h"
-#include "tables.h"
 
 #define ORACLE_FRAMES 4096
 #define CPUS 1024
@@ -49,10 +54,20 @@ struct oracle {
 	bool whole; /* it came to the end */
 };
 
-enum verdict { EQUAL, CUT, SILENT_CUT, SKIPPED, INVENTED, MOVED, LOST, VERDICTS };
+enum verdict { EQUAL, CUT, SILENT_CUT, SKIPPED, INVENTED, MOVED, LOST, MORE, VERDICTS };
 
 static const char *const verdict_names[VERDICTS] = {
 	"equal", "cut", "silently cut", "skipped", "invented", "not stopped there", "libdw lost",
+	"libdw left the caller out",
+};
+
+/* The walk, as it was stored. */
+struct walk {
+	uint32_t tid, flags, depth; /* USTACK_F_* */
+	bool kernel;  /* the thread was there */
+	bool guessed; /* a frame was found by a guess; */
+	bool guess_at_leaf; /* the second one */
+	uint64_t address[USTACK_MAX_FRAMES]; /* leaf first */
 };
 
 struct run {
@@ -62,7 +77,10 @@ struct run {
 	pid_t pid;
 	struct stops *skel;
 	struct oracle oracle;
-	struct tables *tables;
+	struct maps *maps;
+	struct unwinding *unwinding;
+	struct process *process;
+	struct walk walk; /* of the stop at hand */
 	unsigned long stale;   /* stops that were walked by what was mapped before */
 	unsigned long guessed; /* of the equal ones, with a frame by a guess: libdw guesses, too */
 	unsigned long n[VERDICTS], shown[VERDICTS];
@@ -136,7 +154,7 @@ static int oracle_ask(struct oracle *o, pid_t pid, pid_t tid)
 
 /* After a system call that is to be started again, the thread is back at its
  * instruction; a probe's instruction has been stepped over. */
-static bool same_leaf(const struct run *r, const struct stop *s)
+static bool same_leaf(const struct run *r, const struct walk *s)
 {
 	const uint64_t there = r->oracle.address[0], here = s->address[0];
 
@@ -144,11 +162,38 @@ static bool same_leaf(const struct run *r, const struct stop *s)
 		return true;
 	if (r->call)
 		return there > here && there - here <= 15;
-	return (s->flags & STOP_KERNEL) && here - there == 2;
+	return s->kernel && here - there == 2;
+}
+
+static bool has_cfi(Dwarf_CFI *cfi, Dwarf_Addr address)
+{
+	Dwarf_Frame *frame = NULL;
+
+	if (!cfi || dwarf_cfi_addrframe(cfi, address, &frame))
+		return false;
+	free(frame);
+	return true;
+}
+
+/* The leaf has no CFI, and what libdw has not is its caller alone. */
+static bool caller_left_out(const struct oracle *o, const struct walk *s)
+{
+	Dwfl_Module *m = dwfl_addrmodule(o->dwfl, s->address[0]);
+	Dwarf_Addr bias;
+	Dwarf_CFI *cfi;
+
+	if (s->depth != o->depth + 1 || s->guess_at_leaf ||
+	    memcmp(s->address + 2, o->address + 1, (o->depth - 1) * sizeof(o->address[0])))
+		return false;
+	cfi = m ? dwfl_module_eh_cfi(m, &bias) : NULL;
+	if (has_cfi(cfi, s->address[0] - (cfi ? bias : 0)))
+		return false;
+	cfi = m ? dwfl_module_dwarf_cfi(m, &bias) : NULL;
+	return !has_cfi(cfi, s->address[0] - (cfi ? bias : 0));
 }
 
 /* From frame @i on: are the walk's among libdw's, in this order? */
-static enum verdict skipped(const struct oracle *o, const struct stop *s, unsigned i)
+static enum verdict skipped(const struct oracle *o, const struct walk *s, unsigned i)
 {
 	for (unsigned j = i; i < s->depth; i++, j++) {
 		while (j < o->depth && o->address[j] != s->address[i])
@@ -159,13 +204,16 @@ static enum verdict skipped(const struct oracle *o, const struct stop *s, unsign
 	return SKIPPED;
 }
 
-static enum verdict compare(const struct run *r, const struct stop *s)
+static enum verdict compare(const struct run *r)
 {
 	const struct oracle *o = &r->oracle;
+	const struct walk *s = &r->walk;
 	unsigned i;
 
 	if (!o->depth || !s->depth || !same_leaf(r, s))
 		return MOVED;
+	if (caller_left_out(o, s))
+		return MORE;
 	for (i = 1; i < s->depth && i < o->depth; i++)
 		if (s->address[i] != o->address[i])
 			return skipped(o, s, i);
@@ -173,10 +221,10 @@ static enum verdict compare(const struct run *r, const struct stop *s)
 		return o->whole ? INVENTED : LOST;
 	/* Where libdw lost its way, its last address is what it couldn't go on from: mostly none
 	 * of code. The walk has told it from a frame, and says that it is broken. */
-	if (!o->whole && s->depth + 1 == o->depth && s->flags & STOP_BROKEN)
+	if (!o->whole && s->depth + 1 == o->depth && s->flags & USTACK_F_BROKEN)
 		return LOST;
 	if (s->depth < o->depth)
-		return s->flags & (STOP_BROKEN | STOP_TRUNCATED) ? CUT : SILENT_CUT;
+		return s->flags & (USTACK_F_BROKEN | USTACK_F_MORE) ? CUT : SILENT_CUT;
 	return o->whole ? EQUAL : LOST;
 }
 
@@ -189,12 +237,13 @@ static void describe(const struct run *r, uint64_t address)
 	       symbol ? symbol : m ? dwfl_module_info(m, NULL, NULL, NULL, NULL, NULL, NULL, NULL) : "-");
 }
 
-static void show(struct run *r, const struct stop *s, enum verdict v)
+static void show(const struct run *r, enum verdict v)
 {
 	const struct oracle *o = &r->oracle;
+	const struct walk *s = &r->walk;
 
 	printf("# %s: %s; thread %u, flags %#x, ended by %u; the walk, and libdw%s\n", r->name, verdict_names[v],
-	       s->tid, s->flags, s->why, o->whole ? "" : " (lost)");
+	       s->tid, s->flags, USTACK_F_WHY(s->flags), o->whole ? "" : " (lost)");
 	for (unsigned i = 0; i < s->depth || i < o->depth; i++) {
 		printf("# %3u", i);
 		if (i < s->depth)
@@ -207,21 +256,74 @@ static void show(struct run *r, const struct stop *s, enum verdict v)
 	}
 }
 
-/* ---- tables ----------------------------------------------------------------- */
+/* ---- what the walk walks by, and what it stored ------------------------------- */
 
-static void tables_open(struct run *r)
+static void maps_make(struct run *r)
 {
-	const size_t size = bpf_map__value_size(r->skel->maps.words);
-	uint32_t *words = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(r->skel->maps.words), 0);
+	struct bpf_map *map;
+	struct maps_shape shape;
+	const char *why = "";
+	int err = maps_create(NULL, &r->maps, &why);
 
-	if (words == MAP_FAILED || !(r->tables = tables_new(words, (uint32_t)(size / sizeof(*words)))))
-		die("tables", strerror(errno));
+	if (err)
+		die(why, strerror(-err));
+	for (int i = 0; i < USTACK_MAP_MAX && !err; i++) {
+		maps_shape(NULL, i, &shape);
+		map = bpf_object__find_map_by_name(r->skel->obj, shape.name);
+		err = map ? bpf_map__reuse_fd(map, maps_fd(r->maps, i)) : -ENOENT;
+	}
+	if (!err)
+		err = unwinding_new(maps_tables(r->maps), NULL, &r->unwinding);
+	if (err)
+		die("maps", strerror(-err));
 }
 
-/* True: what the process has mapped has changed since it was last asked. */
-static bool tables_again(struct run *r)
+/* Read what the process maps now. */
+static int mappings_read(struct run *r)
 {
-	return tables_refresh(r->tables, r->pid, &r->skel->bss->spans, &r->skel->bss->n_spans);
+	if (r->process && !process_refresh(r->process))
+		return 0;
+	process_free(r->process);
+	r->process = NULL;
+	return process_open(r->pid, &r->process);
+}
+
+/* True: what the process has mapped has changed since it was last asked, or it was not known
+ * to probes. It is, now. */
+static bool list_again(struct run *r)
+{
+	const uint64_t space = maps_proc_space(r->maps, (uint32_t)r->pid);
+	struct tables_stats before, after;
+
+	tables_stats(maps_tables(r->maps), &before);
+	if (!space || mappings_read(r))
+		return true;
+	while (unwinding_publish(r->unwinding, space, r->process, UINT64_MAX) == 1)
+		;
+	tables_stats(maps_tables(r->maps), &after);
+	return after.swung != before.swung;
+}
+
+/* The stored stack of @s, into r->walk. */
+static int walk_read(struct run *r, const struct stop *s)
+{
+	struct walk *w = &r->walk;
+	struct ustack_stack1024 stored;
+
+	if (maps_read_stack(r->maps, s->id, &stored))
+		return -1;
+	maps_delete_stack(r->maps, s->id);
+	w->kernel = s->flags & STOP_KERNEL;
+	w->tid = s->tid;
+	w->flags = stored.head.flags;
+	w->depth = stored.head.depth;
+	w->guessed = false;
+	w->guess_at_leaf = stored.token[0] & USTACK_TOKEN_GUESS;
+	for (uint32_t i = 0; i < w->depth; i++) {
+		w->address[i] = USTACK_TOKEN_VALUE(stored.token[i]);
+		w->guessed |= i + 1 < w->depth && stored.token[i] & USTACK_TOKEN_GUESS;
+	}
+	return 0;
 }
 
 /* ---- stops ---------------------------------------------------------------- */
@@ -267,7 +369,7 @@ static int on_stop(void *ctx, void *data, size_t size)
 	enum verdict v;
 
 	(void)size;
-	if (tables_again(r)) {
+	if (list_again(r) || walk_read(r, s) || r->walk.flags & USTACK_F_NO_LIST) {
 		r->stale++; /* walked by what no longer is so: not to be judged */
 		return 0;
 	}
@@ -275,12 +377,12 @@ static int on_stop(void *ctx, void *data, size_t size)
 		v = MOVED;
 		oracle_close(&r->oracle);
 	} else {
-		v = compare(r, s);
+		v = compare(r);
 	}
 	r->n[v]++;
-	r->guessed += v == EQUAL && s->flags & STOP_GUESSED;
+	r->guessed += v == EQUAL && r->walk.guessed;
 	if (r->shown[v]++ < r->show && v != EQUAL && (v != MOVED || r->oracle.depth))
-		show(r, s, v);
+		show(r, v);
 	return 0;
 }
 
@@ -439,16 +541,17 @@ static int options(struct run *r, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	struct run r = { .wanted = 1000, .hertz = 997, .seconds = 60 };
+	static struct run r = { .wanted = 1000, .hertz = 997, .seconds = 60 };
 	const int command = options(&r, argc, argv);
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	r.skel = stops__open_and_load();
+	r.skel = stops__open();
 	if (!r.skel)
+		die("opening the BPF programs", strerror(errno));
+	maps_make(&r);
+	if (stops__load(r.skel))
 		die("loading the BPF programs", strerror(errno));
 	r.pid = start(argv + command);
-	tables_open(&r);
-	tables_again(&r);
 	r.skel->bss->target = (__u32)r.pid;
 	if (r.call)
 		attach_call(r.skel->progs.on_call, r.pid, r.call);
@@ -462,8 +565,10 @@ int main(int argc, char **argv)
 		waitpid(r.pid, NULL, 0);
 	}
 	oracle_close(&r.oracle);
-	tables_free(r.tables);
+	unwinding_free(r.unwinding);
+	process_free(r.process);
 	stops__destroy(r.skel);
+	maps_free(r.maps);
 	print(&r);
 	return r.n[INVENTED] || r.n[SKIPPED] || !r.n[EQUAL] ? 1 : 0;
 }

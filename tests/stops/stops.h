@@ -5,22 +5,15 @@
 #ifndef STOPS_H
 #define STOPS_H
 
-#define STOP_FRAMES 127
-
 enum stop_flags {
-	STOP_KERNEL = 1,    /* the thread was in a system call, a fault or an interrupt */
-	STOP_BROKEN = 2,    /* the walk lost its way, and says so */
-	STOP_TRUNCATED = 4, /* there were more frames than it takes */
-	STOP_GUESSED = 8,   /* some step was by frame pointer, for want of CFI */
+	STOP_KERNEL = 1, /* the thread was in a system call, a fault or an interrupt */
 };
 
 struct stop {
 	__u32 pid, tid;
 	__u32 flags; /* enum stop_flags */
-	__u32 depth;
-	__u32 why; /* enum ustack_why: how the walk ended */
-	__u32 guessed; /* the first frame by a guess */
-	__u64 address[STOP_FRAMES]; /* leaf first */
+	__u32 zero;
+	__u64 id; /* of the stored stack */
 };
 
 #endif
