@@ -158,6 +158,7 @@ struct ustack_state {
 	uint64_t filesz;
 	uint64_t drains;    /* their number */
 	bool looked;        /* the next drain need not look, for these are fresh: */
+	bool ahead;         /* or are to be taken even if they are not */
 	uint64_t now_published, now_reused, now_lost;
 	uint64_t events;    /* records with a seq that were seen */
 	uint64_t missing;   /* reported as lost for a gap in the numbers */

@@ -262,6 +262,10 @@ static int look(struct note_reader *r)
 	uint8_t now[FINGERPRINT];
 	struct stat st;
 
+	if (r->us.ahead) {
+		r->us.ahead = false;
+		return 0;
+	}
 	/* Its drain sees to the size, if need be. */
 	if (r->format == NOTE_FORMAT_USTACK && !r->cut_off && unotes_is_same(r))
 		return 0;
@@ -433,6 +437,11 @@ long note_reader_drain(struct note_reader *r, const struct note_sink *sink, bool
 	if (rc && !r->why[0])
 		r->why = "the file cannot be read";
 	return rc ? rc : r->handed;
+}
+
+void note_reader_look(struct note_reader *r)
+{
+	r->us.ahead = r->format == NOTE_FORMAT_USTACK && !r->cut_off && unotes_is_same(r);
 }
 
 void note_reader_foretell(struct note_reader *r,

@@ -73,6 +73,11 @@ int note_reader_open_section(int fd, uint64_t bias, struct note_reader **out, co
  */
 long note_reader_drain(struct note_reader *r, const struct note_sink *sink, bool final);
 /*
+ * Read the counters now that the next drain will say it has seen: that of a file from which
+ * others go on is for these two to be read in another order (FORMAT.md, section 8).
+ */
+void note_reader_look(struct note_reader *r);
+/*
  * In drains to come, have @soon called before a note with what the one behind it says, of
  * formats where that can be seen: there is time to have what it needs fetched into the
  * caches. @ctx is the sink's. It may not come, after all.

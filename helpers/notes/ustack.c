@@ -58,7 +58,7 @@ void unotes_reset(struct ustack_state *us)
 	for (size_t i = 0; i < us->n_open; i++)
 		free(us->open[i].buf);
 	us->n_open = 0;
-	us->header_done = us->closed = us->drained = us->looked = false;
+	us->header_done = us->closed = us->drained = us->looked = us->ahead = false;
 	us->frontier = us->events = us->missing = 0;
 	us->next_seq = us->published = us->reused = us->lost = us->told_lost = 0;
 	for (size_t i = 0; i < STRING_CACHE; i++) /* they were another file's */

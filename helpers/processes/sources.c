@@ -267,14 +267,46 @@ static bool lacks_successor(const struct space *s)
 	return moved_on > last;
 }
 
+/* Does a file of @s's go on from @before, as far as generations say, or from one before it? */
+static bool goes_on_from(const struct source *so, const struct source *before)
+{
+	struct note_file_info info, other;
+
+	if (so->kind != SOURCE_USTACK || before->kind != SOURCE_USTACK || !so->reader || !before->reader)
+		return false;
+	note_reader_info(so->reader, &info);
+	note_reader_info(before->reader, &other);
+	return info.pid == other.pid && info.generation > other.generation;
+}
+
+/* Must the file wait, for there is more than a share to read of one that it goes on from? */
+static bool must_wait(const struct space *s, const struct source *so)
+{
+	for (const struct source *o = s->sources; o && o != so; o = o->next)
+		if (o->more && goes_on_from(so, o))
+			return true;
+	return false;
+}
+
+/*
+ * Files that go on from others come behind these in the list, and are read in that order:
+ * else all that the follower had not read of the first yet would be late. Their counters
+ * are read before any of it, as FORMAT.md has it.
+ */
 bool sources_drain(struct follow *f, struct space *s, bool final)
 {
 	bool more = false;
 
+	for (struct source *so = s->sources, *first = so; so; so = so->next)
+		if (so != first && so->kind == SOURCE_USTACK && so->reader)
+			note_reader_look(so->reader);
 	for (struct source *so = s->sources; so; so = so->next) {
 		if (so->kind == SOURCE_SECTION)
 			continue; /* they do not grow */
-		drain_one(f, s, so, final);
+		if (!must_wait(s, so))
+			drain_one(f, s, so, final);
+		else
+			so->more = true;
 		more |= so->more;
 	}
 	if (s->went_on && !s->ended) {
@@ -421,6 +453,21 @@ static size_t count(const struct space *s, bool sections)
 	return n;
 }
 
+/* The first of the list to where it belongs: behind all that it goes on from. */
+static void put_behind(struct space *s, struct source *so)
+{
+	struct source *last = NULL;
+
+	for (struct source *o = so->next; o; o = o->next)
+		if (goes_on_from(so, o))
+			last = o;
+	if (!last)
+		return;
+	s->sources = so->next;
+	so->next = last->next;
+	last->next = so;
+}
+
 /* Takes @fd. NULL: it is refused, or there is no memory. */
 static struct source *attach(struct follow *f, struct space *s, int fd, const char *path,
 			     enum source_kind kind)
@@ -457,6 +504,7 @@ static struct source *attach(struct follow *f, struct space *s, int fd, const ch
 		return so; /* kept, so that it is refused once */
 	}
 	note_reader_foretell(so->reader, take_soon);
+	put_behind(s, so);
 	s->notes = SPACE_NOTES_FOUND;
 	set_path(s, path);
 	follow_tell(f, 0, "%s[%d]: reading notes from %s", follow_who(s), s->pid, path);

@@ -6,6 +6,9 @@
 #define _Static_assert static_assert
 #include "notes_builder.h"
 #include "process_scene.h"
+#include "ustack_file.h"
+
+#include <sys/mman.h>
 
 extern "C" {
 #include "processes/follow.h"
@@ -190,6 +193,61 @@ TEST_F(FollowTest, WhatAParentCompilesAfterTheForkIsNotItsChilds)
 	EXPECT_EQ("before", name_at(0x1000, s));
 	EXPECT_EQ("after", name_at(0x1000)) << "the parent's own code has its new name";
 	munmap(marker, kPage);
+}
+
+/* ustack notes that this process maps, as their writer does. */
+struct MappedNotes : ustack_file::notes_file {
+	std::string notes;
+	uint64_t seq = 0;
+	int fd = memfd_create("ustack-notes", MFD_CLOEXEC);
+	void *map = MAP_FAILED;
+
+	explicit MappedNotes(uint16_t generation)
+	{
+		info.pid = static_cast<uint32_t>(getpid());
+		info.generation = generation;
+		info.opened += generation;
+		segment.p_filesz = USTACK_NOTES_CHUNKS - USTACK_NOTES_FIRST + info.chunk_size;
+	}
+	~MappedNotes()
+	{
+		munmap(map, 4096);
+		close(fd);
+	}
+	/* Without a time: it is of when it was read. */
+	void tell(const std::string &name, uint64_t addr)
+	{
+		ustack_notes_code_record r = {};
+		r.event.seq = ++seq;
+		r.start = addr;
+		r.size = 16;
+		r.function.len = static_cast<uint32_t>(name.size());
+		notes += ustack_file::raw_note(USTACK_NOTES_CODE, ustack_file::bytes_of(r) + name);
+		info.next_seq = seq + 1;
+		info.published = info.reused = seq;
+		chunks = { ustack_file::filled(notes, USTACK_NOTES_PAD, info.chunk_size) };
+		const std::string b = bytes();
+		if (pwrite(fd, b.data(), b.size(), 0) != static_cast<ssize_t>(b.size()))
+			abort();
+		if (map == MAP_FAILED)
+			map = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	}
+};
+
+/* A successor is found before all of its predecessor was read, whose notes are the older ones. */
+TEST_F(FollowTest, WhatAFileGoesOnFromIsReadBeforeIt)
+{
+	MappedNotes first(0), second(1), third(2);
+	first.tell("begin", 0x1000);
+	EXPECT_EQ("begin", name_at(0x1000));
+	first.tell("old", 0x1000);
+	second.tell("new", 0x1000);
+	catch_up();
+	EXPECT_EQ("new", name_at(0x1000));
+	second.tell("newer", 0x1000);
+	third.tell("newest", 0x1000);
+	catch_up();
+	EXPECT_EQ("newest", name_at(0x1000));
 }
 
 TEST_F(FollowTest, ASymbolicLinkIsRefusedAndTold)
