@@ -406,7 +406,8 @@ static void name_address(struct at *at, uint64_t address, bool leaf)
 		unnamed(at, address, USTACK_REASON_NOTE_LATE);
 		return;
 	}
-	if (at->s->lost_until && at->head->last >= at->s->lost_since && at->head->first <= at->s->lost_until) {
+	/* What was lost may live on, however long ago that was. */
+	if (at->s->lost_until && at->head->last >= at->s->lost_since) {
 		unnamed(at, address, USTACK_REASON_LOST);
 		return;
 	}

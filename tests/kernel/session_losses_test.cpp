@@ -65,6 +65,21 @@ TEST_F(SessionLosses, WhereNothingIsLostNothingIsSaid)
 	EXPECT_EQ("", verbose());
 }
 
+/* Code whose note was lost may run at any time after that: it never reads as if it had none. */
+TEST_F(SessionLosses, CodeMayBeWithoutANameLongAfterItsNoteWasLost)
+{
+	Code code;
+	see(space);
+	const uint64_t lost_at = begin + 10, later = times_now();
+	follow_lock(u->follow);
+	struct space *s = follow_find(u->follow, space);
+	s->lost_since = s->lost_until = lost_at;
+	follow_unlock(u->follow);
+	EXPECT_EQ("\n" + hex(code.at) + " [no note]\n", text(store_seen(native(code.at), begin, lost_at - 1)));
+	EXPECT_EQ("\n" + hex(code.at) + " [lost]\n", text(store_seen(native(code.at), lost_at, lost_at)));
+	EXPECT_EQ("\n" + hex(code.at) + " [lost]\n", text(store_seen(native(code.at), later, later)));
+}
+
 /* It is told of, in words, and what it may have said is not guessed at. */
 TEST_F(SessionLosses, AProcessWithFilesOfNotesWithoutNumber)
 {
