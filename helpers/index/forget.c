@@ -28,6 +28,9 @@
 #define PLACES_STEP 4 /* bits that a place is rounded to more each time there are too many */
 #define PLACES_FIRST 12
 #define CLAIM_STEPS 1024
+/* Pieces of the past: those of one that lives come again, as many as before. */
+#define SPARE_LIVING (1u << 16)
+#define SPARE_ENDED (1u << 12)
 
 struct claim {
 	struct past_box box;
@@ -251,7 +254,7 @@ static int choose(struct plan *plan, struct index_need *needs, size_t n_needs)
 	err = claim_needs(plan, needs, n_needs);
 	if (err)
 		return err;
-	past_filter(&ix->past, look_at_piece, plan);
+	past_filter(&ix->past, look_at_piece, plan, UINT32_MAX);
 	keep_whole_notes(plan);
 	return 0;
 }
@@ -526,7 +529,7 @@ static void swap_in(struct plan *plan)
 {
 	struct index *ix = plan->ix;
 
-	past_filter(&ix->past, filter_piece, plan); /* while records have their old numbers */
+	past_filter(&ix->past, filter_piece, plan, ix->clamped ? SPARE_LIVING : SPARE_ENDED); /* while records have their old numbers */
 	free_blocks(ix->blocks, blocks_of(ix->n_records));
 	strings_free(&ix->strings);
 	abouts_free(&ix->abouts);

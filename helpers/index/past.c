@@ -32,7 +32,6 @@ static uint32_t *waiting_of(const struct past *p)
 }
 
 #define MAX_NODES (1u << 31)
-#define SHRINK_WORTH 4096
 
 void past_init(struct past *p, uint64_t seed)
 {
@@ -338,14 +337,14 @@ static void shrink(struct past *p)
 	*p = small;
 }
 
-void past_filter(struct past *p, bool (*fn)(void *ctx, struct piece *piece), void *ctx)
+void past_filter(struct past *p, bool (*fn)(void *ctx, struct piece *piece), void *ctx, uint32_t spare)
 {
 	const struct filter f = { fn, ctx };
 
 	if (!p->n)
 		return;
 	filter_all(p, &f);
-	if (p->cap / 4 > p->count + SHRINK_WORTH)
+	if (p->cap / 4 > p->count + spare)
 		shrink(p);
 }
 

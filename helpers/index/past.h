@@ -52,8 +52,9 @@ void past_remove(struct past *p, uint32_t id);
 int past_each(const struct past *p, struct past_box *box, uint32_t *steps,
 	      int (*fn)(void *ctx, uint32_t id, const struct piece *piece), void *ctx);
 /* Visit all pieces, in no order. @fn may change whose a piece is; it returns false
- * for those that are to be removed. */
-void past_filter(struct past *p, bool (*fn)(void *ctx, struct piece *piece), void *ctx);
+ * for those that are to be removed. Memory that is free then is given back if it is for
+ * more than four times what is left and @spare. */
+void past_filter(struct past *p, bool (*fn)(void *ctx, struct piece *piece), void *ctx, uint32_t spare);
 uint64_t past_latest(const struct past *p); /* the latest death, 0 if empty */
 uint64_t past_bytes(const struct past *p);
 
