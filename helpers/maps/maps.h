@@ -92,6 +92,8 @@ uint64_t maps_count_stacks(const struct maps *m);
 int maps_each_proc(const struct maps *m, int (*fn)(void *ctx, uint32_t tgid, uint64_t space), void *ctx);
 /* The space that probes give @tgid's stacks now; 0: none. */
 uint64_t maps_proc_space(const struct maps *m, uint32_t tgid);
+/* Give @tgid's stacks @space from now on, before a probe has seen it. -EEXIST: they have one. */
+int maps_begin_proc(struct maps *m, uint32_t tgid, uint64_t space);
 /* The process @space is over, and probes need not know of it: for ends that no event
  * told of. Nothing happens if the tgid has another space by now. */
 void maps_forget_proc(struct maps *m, uint32_t tgid, uint64_t space);

@@ -180,6 +180,11 @@ uint64_t maps_proc_space(const struct maps *m, uint32_t tgid)
 	return bpf_map_lookup_elem(m->fd[USTACK_MAP_PROCS], &tgid, &space) ? 0 : space;
 }
 
+int maps_begin_proc(struct maps *m, uint32_t tgid, uint64_t space)
+{
+	return bpf_map_update_elem(m->fd[USTACK_MAP_PROCS], &tgid, &space, BPF_NOEXIST);
+}
+
 void maps_forget_proc(struct maps *m, uint32_t tgid, uint64_t space)
 {
 	/* Between the two calls the tgid may become another process's, which then gets

@@ -131,6 +131,12 @@ void follow_set_off(struct follow *f);
  * other, for process @pid as long as it is the process it is now. */
 int follow_set_file(struct follow *f, pid_t pid, int fd, const char *path);
 
+/*
+ * Know process @pid before a probe sees it, so that not even its first stacks are guesses. Not if it
+ * runs this program: then it was forked, and is about to become another. After follow_start().
+ */
+void follow_expect(struct follow *f, pid_t pid);
+
 /* Start the thread. Needs maps. On failure *@why says at what (static text). */
 int follow_start(struct follow *f, const char **why);
 /* End the thread after everything written up to now was read. */

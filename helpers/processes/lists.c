@@ -18,7 +18,10 @@
  * found.
  */
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "maps/tables.h"
 #include "processes/follow_internal.h"
@@ -177,6 +180,26 @@ void lists_round(struct follow *f)
 			if (s->list_asked)
 				lists_asked(s); /* what came since the mappings were read */
 		}
+}
+
+void follow_expect(struct follow *f, pid_t pid)
+{
+	const uint64_t id = USTACK_SPACE(pid, times_now());
+	char name[32], theirs[PATH_MAX], ours[PATH_MAX];
+	ssize_t n, m = readlink("/proc/self/exe", ours, sizeof(ours));
+	struct space *s;
+
+	snprintf(name, sizeof(name), "/proc/%d/exe", (int)pid);
+	n = readlink(name, theirs, sizeof(theirs));
+	if (n < 0 || (n == m && !memcmp(theirs, ours, (size_t)n)))
+		return;
+	if (maps_begin_proc(f->opts.maps, (uint32_t)pid, id))
+		return;
+	follow_lock(f);
+	s = follow_space(f, id);
+	while (s && s->list_partial && next_round(f) == 0)
+		publish(f, s, false);
+	follow_unlock(f);
 }
 
 void lists_stats(const struct follow *f, struct follow_stats *out)

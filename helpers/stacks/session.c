@@ -236,6 +236,8 @@ int ustack_start(struct ustack *u)
 	err = follow_start(u->follow, &why);
 	if (err < 0)
 		return ustack_fail(u, err, "%s: %s", why, strerror(-err));
+	if (u->only_pid)
+		follow_expect(u->follow, u->only_pid);
 	return 0;
 }
 

@@ -114,6 +114,40 @@ TEST_F(SessionLists, AProcessIsUnwoundByTablesFromItsFirstSightOn)
 	EXPECT_EQ(-1, kind(8));
 }
 
+/* Of -p: its first stack is none of a process of which nothing is known. */
+TEST_F(SessionLists, AProcessThatIsExpectedIsKnownBeforeAProbeSeesIt)
+{
+	Folder dir;
+	const std::string exe = dir / "host";
+	ASSERT_EQ(0, system(("cp /bin/sh " + exe).c_str()));
+	pid_t pid = fork();
+	if (pid == 0) {
+		execl(exe.c_str(), exe.c_str(), "-c", "kill -STOP $$; :", nullptr);
+		_exit(1);
+	}
+	siginfo_t stopped;
+	ASSERT_EQ(0, waitid(P_PID, pid, &stopped, WSTOPPED));
+	follow_expect(u->follow, pid);
+	life = maps_proc_space(u->maps, pid);
+	EXPECT_NE(0u, life);
+	EXPECT_TRUE(has_list());
+	EXPECT_FALSE(space_of()->list_partial);
+	/* A probe saw it first: it stays what it is. */
+	follow_expect(u->follow, pid);
+	EXPECT_EQ(life, maps_proc_space(u->maps, pid));
+	kill(pid, SIGKILL);
+	waitpid(pid, nullptr, 0);
+}
+
+/* Of -c: it is this program's copy, and becomes another one. */
+TEST_F(SessionLists, AForkOfOursIsNotLookedAtBeforeItIsAnother)
+{
+	Actor child([] {});
+
+	follow_expect(u->follow, child.pid);
+	EXPECT_EQ(0u, maps_proc_space(u->maps, child.pid));
+}
+
 TEST_F(SessionLists, ALibraryThatIsLoadedLaterIsToo)
 {
 	Actor host([] {
