@@ -114,6 +114,20 @@ static __always_inline int ustack_step_by_bytes(__u64 ip, struct ustack_rule_rea
 	return 0;
 }
 
+/* `mov $15,%rax; syscall`: where a signal handler returns to, rt_sigreturn(2). musl's and Go's
+ * have no CFI. On top of the stack lies the context of what was interrupted. */
+#define USTACK_SIGRETURN 0x0f0000000fc0c748ull /* and 05 */
+#define USTACK_SIGRETURN_REGISTERS 40
+
+static __always_inline int ustack_step_is_sigreturn(__u64 ip)
+{
+	__u64 code[2] = { 0 };
+
+	if (bpf_probe_read_user(code, 9, (void *)ip))
+		return 0;
+	return code[0] == USTACK_SIGRETURN && (code[1] & 255) == 5;
+}
+
 /*
  * The rule of code of which no CFI tells: by frame pointer, or as its bytes show. @fact: a note
  * says that the code keeps frame pointers.
@@ -132,6 +146,10 @@ static __always_inline void ustack_step_untold(struct ustack_slot *slot, struct 
 		if (ustack_step_by_bytes(AGAIN(slot->walk.ip), rule))
 			return;
 		fact = 0;
+	} else if (!fact && ustack_step_is_sigreturn(AGAIN(slot->walk.ip))) {
+		rule->head = USTACK_RULE_HEAD(USTACK_RSP, 0, USTACK_SIGRETURN_REGISTERS) -
+			     USTACK_UNWIND_CFA + USTACK_UNWIND_SIGNAL;
+		return;
 	}
 	if (!fact)
 		flags |= USTACK_UNWIND_GUESS;

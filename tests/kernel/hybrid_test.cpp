@@ -19,17 +19,22 @@ using namespace capture_scene;
 
 /*
  * hy_plain: a function that keeps no frame pointer and of which no CFI tells: 24 bytes, then
- * the leaf. hy_framed: with a frame pointer, without CFI; its instructions have names.
+ * the leaf. hy_restorer: where a signal handler returns to, as musl has it. hy_framed: with a frame pointer, without CFI; its instructions have names.
  */
 asm(R"(
 	.pushsection .text
-	.globl hy_plain, hy_plain_ret, hy_framed, hy_framed_mov, hy_framed_nop
+	.globl hy_restorer, hy_plain, hy_plain_ret, hy_framed, hy_framed_mov, hy_framed_nop
 hy_plain:
 	sub $24, %rsp
 	call ut_leaf
 hy_plain_ret:
 	add $24, %rsp
 	ret
+	.p2align 4
+	nop
+hy_restorer:
+	mov $15, %rax
+	syscall
 	.p2align 4
 hy_framed:
 	push %rbp
@@ -43,7 +48,7 @@ hy_framed_nop:
 )");
 
 extern "C" {
-extern char hy_plain[], hy_plain_ret[], hy_framed[], hy_framed_mov[], hy_framed_nop[];
+extern char hy_restorer[], hy_plain[], hy_plain_ret[], hy_framed[], hy_framed_mov[], hy_framed_nop[];
 void ut_leaf_function() asm("ut_leaf");
 void hy_framed_function() asm("hy_framed");
 }
@@ -99,6 +104,21 @@ void handles()
 	sa.sa_flags = SA_ONSTACK;
 	sigaction(SIGUSR1, &sa, nullptr);
 	raise(SIGUSR1);
+	asm volatile("");
+}
+
+/* The same with a restorer of which no CFI tells. */
+void handles_by_bytes()
+{
+	struct {
+		void (*handler)(int);
+		unsigned long flags;
+		void *restorer;
+		unsigned long mask;
+	} sa = { on_signal, 0x04000000 /* SA_RESTORER */, hy_restorer, 0 };
+
+	syscall(SYS_rt_sigaction, SIGUSR2, &sa, nullptr, sizeof(sa.mask));
+	raise(SIGUSR2);
 	asm volatile("");
 }
 
@@ -217,6 +237,18 @@ TEST_F(HybridTest, ThroughASignalOnAStackOfItsOwn)
 	auto s = take(c, handles);
 	EXPECT_EQ(USTACK_F_WHOLE, s.head.flags);
 	expect_truth(s, 2);
+}
+
+TEST_F(HybridTest, ThroughASignalWhoseRestorerHasNoCfi)
+{
+	Child c;
+	begin(c);
+	for (int i = 0; i < 2; i++) { /* then by what is remembered */
+		auto s = take(c, handles_by_bytes);
+		EXPECT_EQ(USTACK_F_WHOLE, s.head.flags);
+		EXPECT_EQ(0u, s.token[2] & USTACK_TOKEN_GUESS);
+		expect_truth(s, 2);
+	}
 }
 
 /* Return addresses that are the uprobes' trampoline: the list of what they were is asked. */
