@@ -53,6 +53,10 @@ static __always_inline int ustack_run_search(__u64 space, __u64 page, __u64 firs
 		entry = ustack_choose(take, found, entry);
 	}
 	*instance = USTACK_ENTRY_INSTANCE(entry) * (1 - other);
+#ifndef USTACK_NO_CALLBACKS
+	*instance |= USTACK_TOKEN_EARLY * (ustack_bit_nonzero(*instance) *
+					   ustack_bit_less(off, (entry >> 52) + USTACK_EARLY_BYTES));
+#endif
 	return 1;
 }
 

@@ -103,6 +103,7 @@ static __always_inline int ustack_short_frame(struct ustack_slot *slot, struct u
 			return 0;
 		s->bx = flags & USTACK_UNWIND_RBX_LOST ? 1 : base + saved;
 	}
+	token &= ~USTACK_TOKEN_EARLY; /* it is not the sampled frame */
 	if (!token || !AGAIN(slot->walk.final))
 		token = s->ip;
 	if (flags & USTACK_UNWIND_GUESS)

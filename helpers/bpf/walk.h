@@ -97,8 +97,16 @@ static __always_inline __u64 ustack_memo_rule(struct ustack_slot *slot, struct u
 static __always_inline __u64 ustack_token(struct ustack_slot *slot, __u64 instance, __u64 ip)
 {
 	if (instance && AGAIN(slot->walk.final))
-		return instance;
+		return instance & ~USTACK_TOKEN_EARLY;
 	return ustack_token_native(ip);
+}
+
+/* What the sampled frame's token says besides, if the step from it was a guess. */
+static __always_inline __u64 ustack_token_early(struct ustack_slot *slot, __u64 instance, __u64 depth)
+{
+	if (depth || !AGAIN(slot->walk.guess) || !AGAIN(slot->walk.final))
+		return 0;
+	return instance & USTACK_TOKEN_EARLY;
 }
 
 /* ---- uretprobes ------------------------------------------------------------------- */
@@ -218,8 +226,8 @@ static long ustack_walk_frame(__u32 i, struct ustack_walking *walking)
 	AGAIN(slot->walk.guess) = 0;
 	more = ustack_step(slot, &rule);
 	ustack_frame_doubt(slot, instance);
-	AGAIN(slot->walk.digest) =
-		ustack_token_put(slot, AGAIN(slot->walk.digest), depth, token | AGAIN(slot->walk.guess));
+	token |= AGAIN(slot->walk.guess) | ustack_token_early(slot, instance, depth);
+	AGAIN(slot->walk.digest) = ustack_token_put(slot, AGAIN(slot->walk.digest), depth, token);
 	AGAIN(slot->walk.depth) = depth + 1;
 	return !more;
 }

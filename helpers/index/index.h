@@ -45,6 +45,7 @@ struct index_entry {
 	uint32_t line, column; /* executing position; 0: not known */
 	const struct note_about *about; /* as the note had it; NULL: it's in the name */
 	const struct index_inlined *inlined; /* innermost; NULL: nothing was inlined here */
+	bool leads;            /* it begins its function */
 	bool exact;            /* birth is the producer's time, not the reader's */
 };
 

@@ -141,6 +141,7 @@ void record_fill(const struct index *ix, uint32_t r, struct index_entry *e)
 		.column = rec->column,
 		.about = abouts_get(&ix->abouts, rec->about),
 		.inlined = abouts_get_inlined(&ix->abouts, rec->inlined),
+		.leads = rec->leads,
 		.exact = rec->exact,
 	};
 }

@@ -126,6 +126,10 @@ struct ustack_page_key {
 /* The step from this frame to its caller was a guess: by frame pointer, and neither CFI nor
  * a note nor the code's bytes say that it has one. A caller may be missing here. */
 #define USTACK_TOKEN_GUESS (1ULL << 63)
+/* So was it from the sampled frame, an instance; and the address is less than so many bytes behind
+ * where the instance begins on its page: its function may not have made its frame yet. */
+#define USTACK_TOKEN_EARLY (1ULL << 52)
+#define USTACK_EARLY_BYTES 32
 
 /* ---- stored stacks ---------------------------------------------------- */
 

@@ -38,6 +38,7 @@ struct at {
 	size_t room;
 	bool no_memory;
 	bool framed; /* the code of the last token keeps frame pointers, as far as is known */
+	bool early;  /* the sampled address is close behind the beginning of what is there */
 };
 
 #define INLINED_MAX 256 /* of one token; what the notes claim beyond is left out, and counted */
@@ -185,7 +186,7 @@ static void name_jit(struct at *at, const struct index_entry *e, uint64_t instan
 	f->instance = instance;
 	f->beneath = beneath;
 	if (!beneath)
-		at->framed = is_framed(at, e);
+		at->framed = is_framed(at, e) && !(at->early && e->leads);
 }
 
 static void unnamed(struct at *at, uint64_t address, enum ustack_reason reason)
@@ -314,7 +315,8 @@ static bool name_native(struct at *at, uint64_t addr, bool leaf, bool symbol)
 	f->offset = name.offset + !leaf;
 	f->kind = "native";
 	f->exact = true;
-	at->framed = name.name && runtime_symbol_keeps_frames(name.name);
+	at->framed = name.name && runtime_symbol_keeps_frames(name.name) &&
+		     !(leaf && name.offset < USTACK_EARLY_BYTES);
 	name_beneath(at, section, addr);
 	name_beneath(at, at->s->beneath, addr);
 	return true;
@@ -354,6 +356,12 @@ static const struct mapping *mapping_at(struct at *at, uint64_t addr)
 	return m;
 }
 
+static void name_jit_at(struct at *at, const struct index_entry *e, uint64_t addr, bool leaf)
+{
+	at->early = leaf && addr - e->start < USTACK_EARLY_BYTES;
+	name_jit(at, e, 0, false);
+}
+
 static void name_address(struct at *at, uint64_t address, bool leaf)
 {
 	uint64_t addr = leaf ? address : address - 1;
@@ -375,7 +383,7 @@ static void name_address(struct at *at, uint64_t address, bool leaf)
 		else if (may_be_over(at, e))
 			unnamed(at, address, USTACK_REASON_LOST);
 		else
-			name_jit(at, e, 0, false);
+			name_jit_at(at, e, addr, leaf);
 		return;
 	case INDEX_REPLACED:
 		unnamed(at, address, USTACK_REASON_REPLACED);
@@ -420,6 +428,7 @@ static void name_token(struct at *at, uint64_t token, bool leaf)
 	uint64_t value = USTACK_TOKEN_VALUE(token);
 
 	at->framed = false;
+	at->early = leaf && token & USTACK_TOKEN_EARLY;
 	switch (USTACK_TOKEN_TAG(token)) {
 	case USTACK_TAG_INSTANCE:
 		name_instance(at, USTACK_ENTRY_INSTANCE(value));

@@ -259,7 +259,7 @@ struct CaptureTest : ::testing::Test {
 		auto s = read_raw(id);
 		s.head.flags &= ~(USTACK_F_NO_LIST | USTACK_F_WHOLE);
 		for (auto &token : s.token)
-			token &= ~USTACK_TOKEN_GUESS;
+			token &= ~(USTACK_TOKEN_GUESS | USTACK_TOKEN_EARLY);
 		return s;
 	}
 

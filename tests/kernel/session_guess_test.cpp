@@ -110,6 +110,20 @@ TEST_F(SessionGuess, AnEndThatWasFoundByAGuessIsNone)
 	EXPECT_EQ(1u, lost("stacks_broken"));
 }
 
+/* Such code makes its frame in its first instructions: until then its caller is not seen. */
+TEST_F(SessionGuess, ALeafThatMayNotHaveMadeItsFrameIsAGuess)
+{
+	Code code;
+	append(perf_map.path, line(code.at, 0x40, "JS:*work /srv/x.js:3:10"));
+	see(space);
+	const uint64_t leaf = guess(instance(code.at));
+	EXPECT_EQ("[js]|-|", lines(of({ leaf, native(CODE) }, USTACK_F_WHOLE)));
+	EXPECT_EQ("[js]|[guess]|", lines(of({ leaf | USTACK_TOKEN_EARLY, native(CODE) }, USTACK_F_WHOLE)));
+	/* Where the address itself was stored it tells. */
+	EXPECT_EQ("[js]|[guess]|", lines(of({ guess(native(code.at + 31)), native(CODE) }, USTACK_F_WHOLE)));
+	EXPECT_EQ("[js]|-|", lines(of({ guess(native(code.at + 32)), native(CODE) }, USTACK_F_WHOLE)));
+}
+
 TEST_F(SessionGuess, CodeThatIsKnownToKeepFramePointersIsNoGuess)
 {
 	Code code;
