@@ -38,7 +38,6 @@
 #include "bpf/walk.h"
 #endif
 
-
 /*
  * The kernel's walk, where ours does not know (walk.h). bpf_get_stack() returns 0 where
  * there is no user memory to walk: a kernel thread, the idle task, a process past the

@@ -112,7 +112,7 @@ struct follow_stats {
 	uint64_t no_tables;   /* files whose code can't be unwound by tables */
 	uint64_t tables_full; /* times that such a table found no room in the kernel */
 	uint64_t lists_full;  /* times that a process's list of code found none */
-	uint64_t rules_unread; /* notes whose unwinding data was left out: reading it took too long */
+	uint64_t rules_unread; /* notes whose unwinding data was left out: not sound, or there was no time for it */
 	uint64_t rules_full;  /* notes whose unwind rule found no room: there were too many others */
 	uint64_t lists_cut;   /* pieces of code left out of such lists: too many */
 	uint64_t annotations, instances;

@@ -14,7 +14,7 @@
  *
  * Anybody can write unwinding data that takes long to read, and a function may have a
  * thousand times as much of it as of code. So there is a share of time for it; what comes
- * beyond that is counted, and ends the walk.
+ * beyond that, or is not sound, is counted, and ends the walk.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -154,16 +154,17 @@ static void take_data(struct follow *f, struct note *note, uint16_t unsaid)
 		f->stats.rules_unread++;
 		return;
 	}
-	if (u->eh_frame_hdr_size > u->data.len)
-		return;
 	r->n_rows = 0;
-	err = unwind_build_code(note->addr, note->size, u->data.s, u->data.len - u->eh_frame_hdr_size, &t);
+	err = u->eh_frame_hdr_size > u->data.len ? -EINVAL :
+	      unwind_build_code(note->addr, note->size, u->data.s, u->data.len - u->eh_frame_hdr_size, &t);
 	if (!err)
 		err = take_rows(f, note, t, unsaid);
 	unwind_free(t);
 	r->spent += times_now() - began;
-	if (err)
+	if (err) {
+		f->stats.rules_unread++;
 		return;
+	}
 	u->number = r->rows[0].number;
 	u->rules = r->rows + 1;
 	u->n_rules = r->n_rows - 1;

@@ -56,7 +56,7 @@ static size_t collect(struct ustack *u, struct loss *l)
 	l[n++] = (struct loss){ "tables_full", "times that an unwind table found no room in the kernel", fs.tables_full };
 	l[n++] = (struct loss){ "lists_full", "times that a process's list of code found no room in the kernel", fs.lists_full };
 	l[n++] = (struct loss){ "lists_cut", "pieces of code left out of such lists: too many", fs.lists_cut };
-	l[n++] = (struct loss){ "rules_unread", "notes whose unwinding data took too long to read", fs.rules_unread };
+	l[n++] = (struct loss){ "rules_unread", "notes whose unwinding data was not used: unsound, or no time to read it", fs.rules_unread };
 	l[n++] = (struct loss){ "rules_full", "notes whose unwind rule found no room", fs.rules_full };
 	l[n++] = (struct loss){ "notes_dropped", "notes dropped: too many or no memory", fs.no_memory };
 	l[n++] = (struct loss){ "notes_files_refused", "notes files refused", fs.refused };

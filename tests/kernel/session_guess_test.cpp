@@ -252,6 +252,21 @@ TEST_F(SessionGuess, UnwindingDataIsCompiled)
 	EXPECT_EQ(USTACK_NOTE_UNTOLD, n.unwind.rules[1].number) << "it says nothing of the end";
 }
 
+/* It ends the walk, and is told. */
+TEST_F(SessionGuess, UnwindingDataThatIsNotSoundIsCounted)
+{
+	note n = {};
+
+	n.addr = 0x7f0000400000;
+	n.size = 16;
+	n.unwind.kind = UNWIND_EH_FRAME;
+	n.unwind.data = { "eh", 2 };
+	n.unwind.eh_frame_hdr_size = 3;
+	note_rules_of(u->follow, nullptr, &n);
+	EXPECT_EQ(USTACK_NOTE_NONE, n.unwind.number);
+	EXPECT_EQ(1u, lost("rules_unread"));
+}
+
 /* Data that takes long to read has its share of time, and what comes beyond it is counted. */
 TEST_F(SessionGuess, UnwindingDataHasItsShareOfTime)
 {
