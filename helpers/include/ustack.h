@@ -8,7 +8,7 @@
  *     ustack_new, ustack_create_maps     a session and its maps
  *     ustack_reuse_maps                  the probes use these maps
  *     ustack_start                       follow processes; now attach the probes
- *       (a probe: id = ustack_capture(ctx, frames, 0), of ustack/capture.bpf.h)
+ *       (a probe: id = ustack_capture(ctx, frames, USTACK_WALK), of ustack/capture.bpf.h)
  *     ustack_text, _json, _resolve       ids -> what is printed, at any time
  *     ustack_stop                        the probes are detached: read what is left
  *     ustack_losses, ustack_free
