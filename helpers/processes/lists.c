@@ -119,8 +119,10 @@ static void publish(struct follow *f, struct space *s, bool anew)
 {
 	uint64_t began = times_now(), before, took;
 
-	if (!f->unwinding || f->stopping || s->ended || !s->process || !process_alive(s->process))
+	if (!f->unwinding || f->stopping || s->ended || !s->process || !process_alive(s->process)) {
+		s->list_partial = false; /* nothing is left to read: nobody may wait for it */
 		return;
+	}
 	fill_credit(f, began);
 	before = lists_swung(f);
 	/* Without credit what is known is published. */

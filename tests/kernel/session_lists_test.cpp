@@ -271,6 +271,25 @@ TEST_F(SessionLists, TheEndTakesItAway)
 }
 
 /* Files may be made to take long to read: others' notes must not wait for them. */
+/* Else what waits for it (-p) would wait with the follower's lock, and its end never be seen. */
+TEST_F(SessionLists, NobodyWaitsForFilesOfAProcessThatIsGone)
+{
+	Actor host([] {});
+
+	life = USTACK_SPACE(host.pid, times_now());
+	live(life);
+	follow_lock(u->follow);
+	u->follow->lists_credit = -1000ll * 1000 * static_cast<int64_t>(kMs);
+	u->follow->lists_filled = times_now();
+	struct space *s = space_of();
+	EXPECT_TRUE(s->list_partial);
+	host.end();
+	u->follow->lists_credit = 1;
+	lists_round(u->follow);
+	EXPECT_FALSE(s->list_partial);
+	follow_unlock(u->follow);
+}
+
 TEST_F(SessionLists, WithoutCreditNoFileIsReadUntilThereIsSome)
 {
 	Actor host([] {});
