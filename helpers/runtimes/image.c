@@ -65,7 +65,7 @@ static int take_headers(struct image *image, const Elf64_Phdr *ph, size_t n, uin
 	bool first = true;
 
 	for (size_t i = 0; i < n; i++) {
-		if ((ph[i].p_vaddr | ph[i].p_memsz) >> 46)
+		if ((ph[i].p_vaddr | ph[i].p_memsz | ph[i].p_offset) >> 46 || image->start >> 47)
 			return -EINVAL;
 		if (ph[i].p_type != PT_LOAD)
 			continue;
@@ -204,7 +204,8 @@ int image_symbol(const struct image *image, const char *name, Elf64_Sym *out)
 		if (err)
 			return err;
 		if ((link | 1) == (hash | 1) && is_named(image, out, name))
-			return 0;
+			return out->st_shndx != SHN_UNDEF && !(out->st_value >> 46) &&
+			       within(image, image->bias + out->st_value, out->st_size) ? 0 : -EINVAL;
 		if (link & 1)
 			return -ENOENT;
 	}

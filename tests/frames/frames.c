@@ -88,8 +88,9 @@ static void find_runtime(struct run *r)
 	static const struct walker *const walkers[] = { &ruby_walker, &cpython_walker };
 	int err = -EAGAIN;
 
+	/* The first one that finds its runtime says so, if only that it is not ready yet. */
 	for (int i = 0; err == -EAGAIN && i < 50; i++)
-		for (size_t k = 0; k < sizeof(walkers) / sizeof(walkers[0]) && (err == -EAGAIN || err == -ENOENT); k++) {
+		for (size_t k = 0; k < sizeof(walkers) / sizeof(walkers[0]) && (!k || err == -ENOENT); k++) {
 			r->walker = walkers[k];
 			r->walked = (struct walker_process){ 0 };
 			err = r->walker->find(&r->target, &r->walked);

@@ -301,15 +301,14 @@ typedef bool (*is_it)(const struct target *t, const struct ruby_layout *l, uint6
 /* The first of the library's data's words (or, @inside, of its addresses) that @is. */
 static uint64_t search(const struct image *image, const struct ruby_layout *l, is_it is, bool inside)
 {
-	const uint64_t size = image->data_end - image->data;
-	uint64_t at, found = 0;
+	const uint64_t at = (image->data + 7) & ~7ull, size = image->data_end - at;
+	uint64_t found = 0;
 	uint64_t *words;
 
-	if (!image->data || size > MAX_DATA || !(words = malloc(size)))
+	if (!image->data || at >= image->data_end || size > MAX_DATA || !(words = malloc(size)))
 		return 0;
-	at = (image->data + 7) & ~7ull;
-	if (!target_read(image->target, at, words, image->data_end - at))
-		for (uint64_t i = 0; !found && i < (image->data_end - at) / 8; i++) {
+	if (!target_read(image->target, at, words, size))
+		for (uint64_t i = 0; !found && i < size / 8; i++) {
 			const uint64_t what = inside ? at + 8 * i : words[i];
 
 			/* Nothing that is looked for is in the first pages, or not aligned. */
